@@ -1,0 +1,29 @@
+"""FaithfulSAE: model -> corpora -> activations -> SAEs per seed -> evaluations -> tables -> figures."""
+
+from snakemake.utils import min_version
+
+min_version("9.27.1")
+
+
+# A file given with --configfile replaces the default study instead of being merged into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/corpus.smk"
+include: "workflow/rules/activations.smk"
+include: "workflow/rules/sae.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    input:
+        expand("results/{study}/tables/{table}.csv", study=config["study"], table=TABLES),
+        expand("results/{study}/figures/{figure}.png", study=config["study"], figure=FIGURES),

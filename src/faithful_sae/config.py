@@ -1,0 +1,164 @@
+"""Check a study's config against the schema and fill in the defaults.
+
+The schema is the one home of names, types, ranges and defaults. What it cannot say (that a name
+refers to another entry) is checked here; what needs the model is checked by `describe_model`.
+"""
+
+from copy import deepcopy
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+Config = dict[str, Any]
+RESERVED = {
+    "uniform-tokens": "the random input of the fake-feature evaluation",
+    "between-corpora": "the folder of comparisons between corpora",
+}
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message is one sentence naming the key and the remedy."""
+
+
+def load_config(config: Config, schema: Config, root: Path) -> Config:
+    """The config with every default filled in; `config` itself is left alone.
+
+    schema: the parsed config.schema.yaml; root: folder that `path` entries are relative to.
+
+    Raises ConfigError on the first problem.
+    """
+    # Snakemake may hand over dictionaries of its own making.
+    filled: Config = _fill(deepcopy(config), schema, schema)
+    error = _first_error(filled, schema)
+    if error is not None:
+        raise ConfigError(error)
+    _check_references(filled, root)
+    return filled
+
+
+def _fill(value: Any, schema: Config, whole: Config) -> Any:
+    """`value` with the defaults of `schema`, in nested and in named entries too."""
+    schema = _resolve(value, schema, whole)
+    if not isinstance(value, dict):
+        return value
+    properties = schema.get("properties", {})
+    for key, inner in properties.items():
+        inner = _resolve(None, inner, whole)
+        if key not in value and "default" in inner:
+            value[key] = deepcopy(inner["default"])
+    others = schema.get("additionalProperties")
+    for key in value:
+        inner = properties.get(key, others)
+        if isinstance(inner, dict):
+            value[key] = _fill(value[key], inner, whole)
+    return value
+
+
+def _resolve(value: Any, schema: Config, whole: Config) -> Config:
+    """The schema that applies to `value`: references followed, the branch of its `source` chosen."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/$defs/")
+        schema = whole["$defs"][name] | {k: v for k, v in schema.items() if k != "$ref"}
+    if "oneOf" in schema and isinstance(value, dict):
+        for branch in schema["oneOf"]:
+            if branch["properties"]["source"]["const"] == value.get("source"):
+                return dict(branch)
+    return schema
+
+
+def _first_error(config: Config, schema: Config) -> str | None:
+    errors = sorted(
+        Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.path]
+    )
+    return _sentence(errors[0], config, schema) if errors else None
+
+
+def _sentence(error: ValidationError, config: Config, schema: Config) -> str:
+    """One sentence for one schema error: the key, what was found, what to write instead."""
+    path = [str(p) for p in error.absolute_path]
+    key = ".".join(path) or "config"
+    found = error.instance
+    if error.validator == "oneOf":
+        return _source_sentence(key, found, error.validator_value, config, schema)
+    rules: Config = error.schema  # type: ignore[assignment]
+    if error.validator == "additionalProperties":
+        known = list(rules["properties"])
+        unknown = next(k for k in found if k not in known)
+        return f"{_join(path, unknown)}: unknown key{_nearest(unknown, known)}."
+    if error.validator == "required":
+        missing = next(k for k in error.validator_value if k not in found)
+        return f"{_join(path, missing)}: this key is required{_about(rules, missing)}."
+    if error.validator == "enum":
+        known = [str(v) for v in error.validator_value]
+        return f"{key}: {found!r} is unknown{_nearest(str(found), known)}."
+    if error.validator == "type":
+        kinds = error.validator_value
+        kind = " or ".join(kinds) if isinstance(kinds, list) else kinds
+        hint = ""
+        if isinstance(found, str) and kind in ("number", "integer"):
+            hint = "; YAML reads 3e-4 as text, write 3.0e-4"
+        return f"{key}: {found!r} must be of type {kind}{hint}."
+    if error.validator == "pattern":
+        return f"{key}: {found!r} must match {error.validator_value}."
+    return f"{key}: {error.message}."
+
+
+def _source_sentence(
+    key: str, entry: Any, branches: list[Config], config: Config, schema: Config
+) -> str:
+    """An error inside an entry that comes in several kinds, in terms of the kind it names."""
+    sources = [branch["properties"]["source"]["const"] for branch in branches]
+    if not isinstance(entry, dict) or entry.get("source") not in sources:
+        source = entry.get("source") if isinstance(entry, dict) else entry
+        return f"{key}.source: {source!r} is unknown{_nearest(str(source), sources)}."
+    branch = branches[sources.index(entry["source"])]
+    inner = next(Draft202012Validator(branch | {"$defs": schema["$defs"]}).iter_errors(entry))
+    return f"{key}.{_sentence(inner, config, schema)}".replace(".config:", ":")
+
+
+def _join(path: list[str], key: str) -> str:
+    return ".".join([*path, key])
+
+
+def _about(schema: Config, key: str) -> str:
+    description = schema["properties"][key].get("description")
+    return f" ({description})" if description else ""
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; valid here: {', '.join(known)}"
+
+
+def _check_references(config: Config, root: Path) -> None:
+    """Names that refer to other entries, and names that would share a folder."""
+    for section in ("models", "corpora", "tasks"):
+        for name, entry in config[section].items():
+            for kind in ("archive", "model"):
+                known = config[f"{kind}s"]
+                if kind in entry and entry[kind] not in known:
+                    raise ConfigError(
+                        f"{section}.{name}.{kind}: {entry[kind]!r} is not under {kind}s"
+                        f"{_nearest(entry[kind], list(known))}."
+                    )
+            if entry["source"] == "path" and not list(root.glob(entry["path"])):
+                if not (root / entry["path"]).exists():  # glob takes no absolute path
+                    raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist.")
+    for name, model in config["models"].items():
+        if model["source"] == "random_like":
+            base = config["models"][model["model"]]
+            if base["source"] == "random_like":
+                raise ConfigError(
+                    f"models.{name}.model: {model['model']} is itself random; name the model "
+                    "whose architecture it has."
+                )
+    for name in (*config["corpora"], *config["tasks"]):
+        if name in RESERVED:
+            raise ConfigError(f"{name}: the name is kept for {RESERVED[name]}; choose another.")
+        if name in config["corpora"] and name in config["tasks"]:
+            raise ConfigError(f"tasks.{name}: a corpus has this name too; choose another.")
+    if not any(model["hooks"] for model in config["models"].values()):
+        raise ConfigError("models: no model has hooks, so there is nothing to study.")

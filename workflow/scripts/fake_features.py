@@ -1,0 +1,30 @@
+"""Count the latents that fire on random tokens, for all seeds of one corpus."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+from faithful_sae.fake_features import fake_features_of_seeds
+from faithful_sae.sae import SAE
+from faithful_sae.shards import Positions, Shards
+from faithful_sae.tables import with_coordinates, write_parquet
+
+params = snakemake.params
+random, heldout = (
+    Shards([Path(path) for path in paths], Positions(**params.positions))
+    for paths in (snakemake.input.random, snakemake.input.heldout)
+)
+tables = fake_features_of_seeds(
+    {
+        seed: SAE.load(Path(weights).parent)
+        for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
+    },
+    random,
+    heldout,
+    params.min_activation,
+    params.frequency,
+)
+for table, path in zip(tables, snakemake.output, strict=True):
+    write_parquet(with_coordinates(table, snakemake.wildcards), Path(path))

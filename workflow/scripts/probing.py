@@ -1,0 +1,28 @@
+"""Probe the SAEs of all seeds of one corpus on every task."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+from faithful_sae.probing import probe_seeds, read_tasks
+from faithful_sae.sae import SAE
+from faithful_sae.shards import Positions
+from faithful_sae.tables import with_coordinates, write_parquet
+
+params = snakemake.params
+table = probe_seeds(
+    {
+        seed: SAE.load(Path(weights).parent)
+        for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
+    },
+    read_tasks(
+        params.tasks,
+        snakemake.input.examples,
+        snakemake.input.activations,
+        Positions(**params.positions),
+    ),
+    params.k,
+)
+write_parquet(with_coordinates(table, snakemake.wildcards), Path(snakemake.output[0]))

@@ -1,0 +1,25 @@
+"""Compare the SAEs of all seeds of one corpus, and their nulls."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+from faithful_sae.sae import SAE
+from faithful_sae.shards import Positions, Shards
+from faithful_sae.similarity import similarity_of_seeds
+from faithful_sae.tables import with_coordinates, write_parquet
+
+params = snakemake.params
+table = similarity_of_seeds(
+    {
+        seed: SAE.load(Path(weights).parent)
+        for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
+    },
+    Shards([Path(path) for path in snakemake.input.activations], Positions(**params.positions)),
+    params.thresholds,
+)
+corpus = {"corpus_b": snakemake.wildcards.corpus}
+table = with_coordinates(table, dict(snakemake.wildcards.items()) | corpus)
+write_parquet(table, Path(snakemake.output[0]))

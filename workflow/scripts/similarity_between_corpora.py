@@ -1,0 +1,28 @@
+"""Compare SAEs of equal seed trained on different corpora."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+from faithful_sae.sae import SAE
+from faithful_sae.shards import Positions, Shards
+from faithful_sae.similarity import similarity_of_corpora
+from faithful_sae.tables import with_coordinates, write_parquet
+
+params = snakemake.params
+positions = Positions(**params.positions)
+heldout = {
+    corpus: Shards([Path(path)], positions)
+    for corpus, path in zip(params.corpora, snakemake.input.activations, strict=True)
+}
+table = similarity_of_corpora(
+    {
+        tuple(key): SAE.load(Path(weights).parent)
+        for key, weights in zip(params.saes, snakemake.input.saes, strict=True)
+    },
+    heldout,
+    params.thresholds,
+)
+write_parquet(with_coordinates(table, snakemake.wildcards), Path(snakemake.output[0]))

@@ -1,0 +1,24 @@
+"""Turn one labelled task into contexts."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+import json
+from pathlib import Path
+
+from faithful_sae.corpus import build_task, write_contexts
+from faithful_sae.models import load_tokenizer
+from faithful_sae.text import read_task
+
+facts = json.loads(Path(snakemake.input.facts).read_text())
+examples = build_task(
+    snakemake.wildcards.corpus,
+    read_task(snakemake.params.task, Path(snakemake.input.source)),
+    load_tokenizer(Path(snakemake.input.model)),
+    start_token=facts["start_token"],
+    context_length=snakemake.params.size["context_length"],
+    n_examples=snakemake.params.task["examples"],
+    heldout_fraction=snakemake.params.size["heldout_fraction"],
+)
+write_contexts(examples, Path(snakemake.output[0]))

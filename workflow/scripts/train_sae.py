@@ -1,0 +1,22 @@
+"""Train one SAE on the activation shards of one corpus."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+from faithful_sae.shards import Positions, Shards
+from faithful_sae.tables import with_coordinates, write_parquet
+from faithful_sae.train import SAEConfig, provenance, train_sae
+
+shards = Shards(
+    [Path(path) for path in snakemake.input.activations], Positions(**snakemake.params.positions)
+)
+config = SAEConfig(**snakemake.params.sae)
+sae, training = train_sae(shards, config, int(snakemake.wildcards.seed))
+sae.save(
+    Path(snakemake.output.weights).parent,
+    provenance(shards, config, dict(snakemake.wildcards.items()), snakemake.params.positions),
+)
+write_parquet(with_coordinates(training, snakemake.wildcards), Path(snakemake.output.training))
