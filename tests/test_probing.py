@@ -240,7 +240,13 @@ def test_the_table_has_every_probe_once_and_repeats_with_its_seed():
         map(str, expected)
     )
     assert probe_table(*parts, sparse_k=[1, 5], seed=3).equals(table)
-    assert table.filter(pl.col("features") == "random_dictionary")["value"].n_unique() >= 5
+
+
+def test_a_k_sparse_probe_reads_k_latents():
+    parts = split(0, signal=1.0), split(1, documents=200, signal=1.0), relu_sae(0), relu_sae(1)
+    scores = probe_table(*parts, sparse_k=[1, 12], seed=0).filter(pl.col("features") == "latents")
+    one, twelve = (scores.filter(pl.col("k") == k)["value"].to_list() for k in (1, 12))
+    assert one != twelve
 
 
 def test_each_row_is_made_of_its_own_features():

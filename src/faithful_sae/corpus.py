@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from faithful_sae.files import written_whole
 from faithful_sae.models import encode
 from faithful_sae.sampling import Sample
-from faithful_sae.tables import written_whole
 
 SPARE = 0.2  # documents sampled beyond what full ones would need
 TOKENIZE_AT_ONCE = 256  # documents: enough to keep the tokenizer's threads busy
@@ -29,9 +29,7 @@ CONTEXTS = pa.schema(
         "ended": pa.bool_(),  # the model ended the document here (sampled text only)
     }
 )
-SAMPLES = pa.schema(
-    {"document": pa.int64(), "tokens": pa.list_(pa.int32()), "ended": pa.bool_()}
-)
+SAMPLES = pa.schema({"document": pa.int64(), "tokens": pa.list_(pa.int32()), "ended": pa.bool_()})
 
 
 class Document(NamedTuple):
@@ -81,9 +79,7 @@ def sampled_documents(samples: Iterable[Sample]) -> Iterator[Document]:
         yield Document(tokens, digest(tokens.tobytes()), sample.ended)
 
 
-def written_documents(
-    samples: list[Sample], reader: Any, writer: Any
-) -> Iterator[Document]:
+def written_documents(samples: list[Sample], reader: Any, writer: Any) -> Iterator[Document]:
     """Documents that a model wrote, for a model to read; `reader`, `writer` are their tokenizers.
 
     Ids are kept when both have the same vocabulary; otherwise the text is carried over.

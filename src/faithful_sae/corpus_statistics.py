@@ -46,7 +46,9 @@ def corpus_statistics(
     return table, first
 
 
-def token_statistics(counts: dict[str, int], train: pa.Table, heldout: pa.Table) -> dict[str, float]:
+def token_statistics(
+    counts: dict[str, int], train: pa.Table, heldout: pa.Table
+) -> dict[str, float]:
     """Counts and rates of a corpus.
 
     documents, duplicates and ended come from `counts` (made before the split); duplicate_rate and

@@ -36,7 +36,9 @@ def _files(module: str) -> list[Path]:
     files = [LIBRARY / f"{module}.py", *sorted((LIBRARY / module).glob("*.py"))]
     found = [file for file in files if file.exists()]
     if not found:
-        raise FileNotFoundError(f"{LIBRARY} has no module {module}; correct the rule that names it.")
+        raise FileNotFoundError(
+            f"{LIBRARY} has no module {module}; correct the rule that names it."
+        )
     return found
 
 

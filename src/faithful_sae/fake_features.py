@@ -121,7 +121,11 @@ def firing_table(random: Tensor, heldout: Tensor, min_activations: Sequence[floa
 
 
 def fake_features_of_seeds(
-    saes: Mapping[int, SAE], random: Shards, heldout: Shards, min_activation: float, frequency: float
+    saes: Mapping[int, SAE],
+    random: Shards,
+    heldout: Shards,
+    min_activation: float,
+    frequency: float,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`fake_features` over FREQUENCIES and `firing_table` of every seed, with a column `seed`.
 

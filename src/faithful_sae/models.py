@@ -173,4 +173,6 @@ def _token(config: dict[str, Any], key: str) -> int | None:
 
 def _tokens(config: dict[str, Any], key: str) -> list[int]:
     value = config.get(key)
-    return [] if value is None else [int(v) for v in (value if isinstance(value, list) else [value])]
+    return (
+        [] if value is None else [int(v) for v in (value if isinstance(value, list) else [value])]
+    )

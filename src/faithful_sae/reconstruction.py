@@ -208,9 +208,7 @@ def reconstruction(
             raise ValueError(f"{paths[0]} does not hold the activations of these contexts.")
         kept = np.split(shards.kept, ends[:-1])[:sample]
         mean = sum((x.sum(0, dtype=torch.float64) for x in shards.batches()), torch.zeros(1))
-        losses = loss_metrics(
-            model, saes, tokens[:sample], kept, mean / len(shards), hook
-        )
+        losses = loss_metrics(model, saes, tokens[:sample], kept, mean / len(shards), hook)
         for (corpus, seed), sae in saes.items():
             metrics = reconstruction_metrics(sae, shards) | losses[corpus, seed]
             rows += [

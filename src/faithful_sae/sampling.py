@@ -88,9 +88,7 @@ def _sample_block(
         logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
         chosen = draw(logits, draws[rows, position], temperature, top_p)
         finished = torch.isin(chosen, ends)
-        for row, token, end in zip(
-            rows.tolist(), chosen.tolist(), finished.tolist(), strict=True
-        ):
+        for row, token, end in zip(rows.tolist(), chosen.tolist(), finished.tolist(), strict=True):
             written[row].append(token)
             ended[row] = end
         tokens = chosen.unsqueeze(1)

@@ -141,7 +141,9 @@ class Shards:
         self.metadata = self._metadata(paths)
         self.d_in = int(self.metadata["d_in"])
         self.dtype = DTYPES[self.metadata["dtype"]]
-        small = [self._read(path, None, ["document", "position", "token", "norm"]) for path in paths]
+        small = [
+            self._read(path, None, ["document", "position", "token", "norm"]) for path in paths
+        ]
         columns = pa.concat_tables(small)
         self.document: np.ndarray = columns["document"].to_numpy()  # of every token
         self.position: np.ndarray = columns["position"].to_numpy()

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from faithful_sae.files import written_whole
 
 CSV_TYPES: dict[str, Any] = {
     **dict.fromkeys(["value", "threshold", "mean", "low", "high"], pl.Float64),
     **dict.fromkeys(["model", "corpus", "hook", "sae", "task", "metric", "text"], pl.String),
     "k": pl.Int64,
 }
-COORDINATES = [
-    "model", "hook", "sae", "corpus", "corpus_b", "seed", "seed_b", "task", "eval_corpus"
-]  # fmt: skip
 
 
 def gather(paths: Sequence[Path]) -> pl.DataFrame:
@@ -37,34 +33,9 @@ def gather(paths: Sequence[Path]) -> pl.DataFrame:
     return whole.sort(sorted(whole.columns, key=lambda name: name == "value"))
 
 
-def with_coordinates(table: pl.DataFrame, coordinates: Mapping[str, Any]) -> pl.DataFrame:
-    """The table with a column for each coordinate that it lacks, coordinates first.
-
-    `seed` becomes an integer; `study` is left out, since tables never mix studies.
-    """
-    given = {
-        name: int(value) if name == "seed" else str(value)
-        for name, value in coordinates.items()
-        if name in COORDINATES and name not in table.columns
-    }
-    whole = table.with_columns(pl.lit(value).alias(name) for name, value in given.items())
-    first = [name for name in COORDINATES if name in whole.columns]
-    return whole.select(*first, pl.exclude(first)).with_columns(
-        pl.col("^seed(_b)?$").cast(pl.Int64)
-    )
-
-
 def read_csv(path: Path) -> pl.DataFrame:
     """A gathered table; the types of columns that may be empty are those it was written with."""
-    return pl.read_csv(
-        path, schema_overrides=CSV_TYPES, infer_schema_length=None, missing_utf8_is_empty_string=True
-    )
-
-
-def write_parquet(table: pl.DataFrame, path: Path) -> None:
-    """Parquet file that is there whole or not at all."""
-    with written_whole(path) as temporary:
-        table.write_parquet(temporary)
+    return pl.read_csv(path, schema_overrides=CSV_TYPES, infer_schema_length=None)
 
 
 def write_csv(table: pl.DataFrame, path: Path) -> None:
@@ -74,18 +45,6 @@ def write_csv(table: pl.DataFrame, path: Path) -> None:
     """
     with written_whole(path) as temporary:
         table.write_csv(temporary)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Temporary name beside `path`, renamed to it at the end and removed if anything fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A folder, not a file: what is written inside gets the user's usual permissions.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        os.replace(temporary, path)
 
 
 def _require_same_columns(

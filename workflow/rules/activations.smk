@@ -53,7 +53,7 @@ rule activation_statistics:
         "../../envs/torch.yaml"
     params:
         positions=config["positions"],
-        library=library_digest("activation_statistics"),
+        library=library_digest("activation_statistics", "tidy"),
     wildcard_constraints:
         corpus=one_of(CORPORA),
     script:

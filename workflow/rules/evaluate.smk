@@ -30,7 +30,7 @@ rule reconstruction:
         saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
         positions=config["positions"],
         ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
-        library=library_digest("reconstruction"),
+        library=library_digest("reconstruction", "tidy"),
     wildcard_constraints:
         corpus=one_of(CORPORA),
     script:
@@ -53,7 +53,7 @@ rule similarity:
         seeds=SEEDS,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
-        library=library_digest("similarity", "shards", "sae"),
+        library=library_digest("similarity", "tidy"),
     wildcard_constraints:
         corpus=one_of(CORPORA),
     script:
@@ -77,7 +77,7 @@ rule similarity_between_corpora:
         corpora=CORPORA,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
-        library=library_digest("similarity", "shards", "sae"),
+        library=library_digest("similarity", "tidy"),
     script:
         "../scripts/similarity_between_corpora.py"
 
@@ -101,7 +101,7 @@ rule fake_features:
         positions=config["positions"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(dpath="evaluations/fake_features/min_activation", within=config),
-        library=library_digest("fake_features", "shards", "sae"),
+        library=library_digest("fake_features", "tidy"),
     wildcard_constraints:
         corpus=one_of(CORPORA),
     script:
@@ -128,7 +128,7 @@ rule probing:
         tasks=TASKS,
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),
-        library=library_digest("probing", "shards", "sae"),
+        library=library_digest("probing", "tidy"),
     wildcard_constraints:
         corpus=one_of(CORPORA),
     script:
@@ -150,6 +150,6 @@ rule probing_baselines:
     params:
         tasks=TASKS,
         positions=config["positions"],
-        library=library_digest("probing", "shards"),
+        library=library_digest("probing", "tidy"),
     script:
         "../scripts/probing_baselines.py"

@@ -23,7 +23,7 @@ rule train_sae:
     params:
         sae=lookup(dpath="saes/{sae}", within=config),
         positions=config["positions"],
-        library=library_digest("train"),
+        library=library_digest("train", "tidy"),
     wildcard_constraints:
         corpus=one_of(CORPORA),
     script:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from faithful_sae.activation_statistics import activation_statistics
 from faithful_sae.shards import Positions, Shards
-from faithful_sae.tables import with_coordinates, write_parquet
+from faithful_sae.tidy import with_coordinates, write_parquet
 
 shards = Shards(
     [Path(path) for path in snakemake.input.activations], Positions(**snakemake.params.positions)

@@ -8,6 +8,4 @@ from pathlib import Path
 
 from faithful_sae.models import convert_gguf
 
-convert_gguf(
-    Path(snakemake.input.archive), snakemake.params.member, Path(snakemake.output[0])
-)
+convert_gguf(Path(snakemake.input.archive), snakemake.params.member, Path(snakemake.output[0]))

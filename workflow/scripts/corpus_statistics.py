@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from faithful_sae.corpus_statistics import corpus_statistics
 from faithful_sae.models import load_model, load_tokenizer
-from faithful_sae.tables import write_parquet
+from faithful_sae.tidy import with_coordinates, write_parquet
 
 facts = json.loads(Path(snakemake.input.facts).read_text())
 tables = corpus_statistics(

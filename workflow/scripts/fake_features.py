@@ -9,7 +9,7 @@ from pathlib import Path
 from faithful_sae.fake_features import fake_features_of_seeds
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions, Shards
-from faithful_sae.tables import with_coordinates, write_parquet
+from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
 random, heldout = (

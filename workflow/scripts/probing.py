@@ -9,7 +9,7 @@ from pathlib import Path
 from faithful_sae.probing import probe_seeds, read_tasks
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
-from faithful_sae.tables import with_coordinates, write_parquet
+from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
 table = probe_seeds(

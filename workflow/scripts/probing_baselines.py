@@ -8,7 +8,7 @@ from pathlib import Path
 
 from faithful_sae.probing import probe_baselines, read_tasks
 from faithful_sae.shards import Positions
-from faithful_sae.tables import with_coordinates, write_parquet
+from faithful_sae.tidy import with_coordinates, write_parquet
 
 table = probe_baselines(
     read_tasks(

@@ -8,6 +8,4 @@ from pathlib import Path
 
 from faithful_sae.models import randomize
 
-randomize(
-    Path(snakemake.input.architecture), Path(snakemake.output[0]), snakemake.params.seed
-)
+randomize(Path(snakemake.input.architecture), Path(snakemake.output[0]), snakemake.params.seed)

@@ -12,7 +12,7 @@ from faithful_sae.models import load_model
 from faithful_sae.reconstruction import reconstruction
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
-from faithful_sae.tables import with_coordinates, write_parquet
+from faithful_sae.tidy import with_coordinates, write_parquet
 
 wildcards, params = snakemake.wildcards, snakemake.params
 saes = {

@@ -12,7 +12,7 @@ from faithful_sae.models import load_tokenizer
 from faithful_sae.text import read_corpus
 
 facts = json.loads(Path(snakemake.input.facts).read_text())
-texts = read_corpus(snakemake.params.corpus, snakemake.input.get("source"))
+texts = read_corpus(snakemake.params.corpus, snakemake.input.sources)
 corpus = build_corpus(
     snakemake.wildcards.corpus,
     text_documents(texts, load_tokenizer(Path(snakemake.input.model))),

@@ -14,7 +14,7 @@ from faithful_sae.text import read_task
 facts = json.loads(Path(snakemake.input.facts).read_text())
 examples = build_task(
     snakemake.wildcards.corpus,
-    read_task(snakemake.params.task, Path(snakemake.input.source)),
+    read_task(snakemake.params.task, Path(snakemake.input.sources[0])),
     load_tokenizer(Path(snakemake.input.model)),
     start_token=facts["start_token"],
     context_length=snakemake.params.size["context_length"],

@@ -7,7 +7,7 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 from pathlib import Path
 
 from faithful_sae.shards import Positions, Shards
-from faithful_sae.tables import with_coordinates, write_parquet
+from faithful_sae.tidy import with_coordinates, write_parquet
 from faithful_sae.train import SAEConfig, provenance, train_sae
 
 shards = Shards(

@@ -161,7 +161,9 @@ def fake_features(
         Patch(facecolor=NEUTRAL, alpha=alpha, hatch=hatch, edgecolor="black", label=label)
         for label, hatch, alpha in FAKE_BARS.values()
     ]
-    ceiling = Line2D([], [], color="black", linestyle="--", label="ceiling: k / (frequency · d_sae)")
+    ceiling = Line2D(
+        [], [], color="black", linestyle="--", label="ceiling: k / (frequency · d_sae)"
+    )
     legend(figure, [*kinds, ceiling, *corpus_lines(corpora)], columns=4)
     return figure
 

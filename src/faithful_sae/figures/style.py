@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from faithful_sae.files import written_whole
 from faithful_sae.statistics import Interval, pair_interval, seed_interval
-from faithful_sae.tables import written_whole
 
 # Okabe and Ito (2008), told apart with every common colour blindness; without the yellow, which
 # vanishes on white, and the black, which marks what belongs to no corpus.

@@ -1,0 +1,36 @@
+"""Tidy tables as jobs write them: one row per value, coordinates as columns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from faithful_sae.files import written_whole
+
+COORDINATES = [
+    "model", "hook", "sae", "corpus", "corpus_b", "seed", "seed_b", "task", "eval_corpus"
+]  # fmt: skip
+
+
+def with_coordinates(table: pl.DataFrame, coordinates: Mapping[str, Any]) -> pl.DataFrame:
+    """The table with a column for each coordinate that it lacks, coordinates first.
+
+    `seed` becomes an integer; `study` is left out, since tables never mix studies.
+    """
+    given = {
+        name: int(value) if name == "seed" else str(value)
+        for name, value in coordinates.items()
+        if name in COORDINATES and name not in table.columns
+    }
+    whole = table.with_columns(pl.lit(value).alias(name) for name, value in given.items())
+    first = [name for name in COORDINATES if name in whole.columns]
+    return whole.select(*first, pl.exclude(first)).with_columns(
+        pl.col("^seed(_b)?$").cast(pl.Int64)
+    )
+
+
+def write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Parquet file that is there whole or not at all."""
+    with written_whole(path) as temporary:
+        table.write_parquet(temporary)
