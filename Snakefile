@@ -25,5 +25,12 @@ report: "workflow/report/workflow.rst"
 
 rule all:
     input:
-        expand("results/{study}/tables/{table}.csv", study=config["study"], table=TABLES),
-        expand("results/{study}/figures/{figure}.png", study=config["study"], figure=FIGURES),
+        expand(
+            "results/{study}/tables/{table}.csv", study=config["study"], table=TABLES
+        ),
+        expand(
+            "results/{study}/figures/{figure}.png",
+            study=config["study"],
+            figure=FIGURES,
+        ),
+    localrule: True

@@ -4,7 +4,6 @@ A prepared model is a folder that `transformers` opens by itself: config, safete
 tokenizer. Pickled weights are never read and remote code is never run.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -95,25 +94,26 @@ def describe_model(
     start_token: int | None,
     end_tokens: list[int] | None,
 ) -> dict[str, Any]:
-    """Facts of a model that its configuration file alone states, and a check of the study on them.
+    """Facts of a model that need no weights, and a check of the study on them.
 
     Returns architecture, d_in, blocks, vocab_size, context_length, start_token, end_tokens.
 
     Raises ValueError naming the config key when the model has no start token, a token is outside
     the vocabulary, a hook lies beyond the last block, or an SAE's k exceeds its d_sae.
     """
-    config = json.loads((folder / "config.json").read_text())
-    config |= config.get("text_config", {})  # multimodal families nest their language model
-    d_in = _first(config, "hidden_size", "n_embd")
-    n_blocks = _first(config, "num_hidden_layers", "n_layer")
-    vocab_size = int(config["vocab_size"])
-    start = start_token if start_token is not None else _token(config, "bos_token_id")
+    from transformers import AutoConfig
+
+    # Published files leave out what is usual in their family; only its class knows those numbers.
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    text = config.get_text_config()  # multimodal families nest their language model
+    d_in, n_blocks, vocab_size = text.hidden_size, text.num_hidden_layers, text.vocab_size
+    start = start_token if start_token is not None else next(iter(_tokens(text.bos_token_id)), None)
     if start is None:
         raise ValueError(
             f"models.{name}: the model names no start token; set models.{name}.start_token to the "
             "id of the token that begins its documents."
         )
-    ends = end_tokens if end_tokens is not None else _tokens(config, "eos_token_id")
+    ends = end_tokens if end_tokens is not None else _tokens(text.eos_token_id)
     for key, token in [("start_token", start), *(("end_tokens", t) for t in ends)]:
         if not 0 <= token < vocab_size:
             raise ValueError(
@@ -134,11 +134,11 @@ def describe_model(
             )
     return {
         "model": name,
-        "architecture": config["architectures"][0] if config.get("architectures") else None,
+        "architecture": config.architectures[0] if config.architectures else None,
         "d_in": d_in,
         "blocks": n_blocks,
         "vocab_size": vocab_size,
-        "context_length": _first(config, "max_position_embeddings", "n_positions"),
+        "context_length": getattr(text, "max_position_embeddings", None),
         "start_token": start,
         "end_tokens": ends,
     }
@@ -152,27 +152,12 @@ def hook_block(hook: str) -> int:
 def blocks(model: Any) -> nn.ModuleList:
     """The model's transformer blocks, whatever its family calls them."""
     depth = model.config.get_text_config().num_hidden_layers
-    for module in model.modules():
+    for module in model.get_decoder().modules():  # not those of a vision tower
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise ValueError(f"{type(model).__name__} has no list of {depth} blocks to hook.")
 
 
-def _first(config: dict[str, Any], *keys: str) -> int:
-    """The first of several family-specific names of one number."""
-    for key in keys:
-        if key in config:
-            return int(config[key])
-    raise ValueError(f"config.json of the model has none of {', '.join(keys)}.")
-
-
-def _token(config: dict[str, Any], key: str) -> int | None:
-    value = config.get(key)
-    return int(value[0]) if isinstance(value, list) else value
-
-
-def _tokens(config: dict[str, Any], key: str) -> list[int]:
-    value = config.get(key)
-    return (
-        [] if value is None else [int(v) for v in (value if isinstance(value, list) else [value])]
-    )
+def _tokens(ids: int | list[int] | None) -> list[int]:
+    """Token ids as a list; configurations hold one, several or none."""
+    return [] if ids is None else ids if isinstance(ids, list) else [ids]

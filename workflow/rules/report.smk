@@ -5,40 +5,28 @@ OUT  results/{study}/tables/{table}.csv
      results/{study}/figures/{figure}.{png,pdf}
 """
 
-STUDIED = [(model, hook) for model in MODELS for hook in config["models"][model]["hooks"]]
-BY_CORPUS = "results/{study}/{model}/{corpus}"
-BY_SAE = BY_CORPUS + "/{hook}/{sae}"
+STUDIED = [
+    (model, hook) for model in MODELS for hook in config["models"][model]["hooks"]
+]
 
 
-def gathered(pattern, **names):
-    """Paths of a table in all (model, hook) studied, for all corpora, SAEs and seeds it names."""
-    names = {"corpus": CORPORA, "sae": SAES, "seed": SEEDS, "study": config["study"]} | names
-    return sorted(
-        {
-            path
-            for model, hook in STUDIED
-            for path in expand(pattern, model=model, hook=hook, **names)
-        }
-    )
-
-
-PROBING = gathered(BY_SAE + "/probing.parquet") + gathered(
-    BY_SAE.removesuffix("/{sae}") + "/probing.parquet", corpus="probing-baselines"
-)
 # What each table is gathered from. `summary` is made from other tables.
 GATHERED = {
-    "corpus_statistics": gathered(BY_CORPUS + "/corpus_statistics.parquet"),
-    "first_tokens": gathered(BY_CORPUS + "/first_tokens.parquet"),
-    "activation_statistics": gathered(BY_CORPUS + "/{hook}/activation_statistics.parquet"),
-    "norms": gathered(BY_CORPUS + "/{hook}/norms.parquet"),
-    "training": gathered(BY_SAE + "/seed{seed}/training.parquet"),
-    "reconstruction": gathered(BY_SAE + "/reconstruction.parquet"),
-    "similarity": gathered(BY_SAE + "/similarity.parquet", corpus=[*CORPORA, "between-corpora"]),
-    "fake_features": gathered(BY_SAE + "/fake_features.parquet"),
-    "firing_frequencies": gathered(BY_SAE + "/firing_frequencies.parquet"),
-    "probing": PROBING if TASKS else [],
+    "corpus_statistics": gathered("corpus_statistics"),
+    "first_tokens": gathered("first_tokens"),
+    "activation_statistics": gathered("{hook}/activation_statistics"),
+    "norms": gathered("{hook}/norms"),
+    "training": gathered("{hook}/{sae}/seed{seed}/training"),
+    "reconstruction": gathered("{hook}/{sae}/reconstruction"),
+    "similarity": gathered("{hook}/{sae}/similarity", [*CORPORA, "between-corpora"]),
+    "fake_features": gathered("{hook}/{sae}/fake_features"),
+    "firing_frequencies": gathered("{hook}/{sae}/firing_frequencies"),
 }
-GATHERED = {table: paths for table, paths in GATHERED.items() if paths}
+if TASKS:
+    GATHERED["probing"] = [
+        *gathered("{hook}/{sae}/probing"),
+        *gathered("{hook}/probing", ["probing-baselines"]),
+    ]
 TABLES = [*GATHERED, "summary"]
 FIGURES = [
     "shared_features",
@@ -54,10 +42,6 @@ FIGURES = [
 ]
 
 
-def caption(name):
-    return f"../report/{name}.rst"
-
-
 rule gather_table:
     input:
         lambda wildcards: GATHERED[wildcards.table],
@@ -65,12 +49,12 @@ rule gather_table:
         "results/{study}/tables/{table}.csv",
     log:
         "results/logs/gather_table/{study}/{table}.log",
+    wildcard_constraints:
+        table=one_of(GATHERED),
     conda:
         "../../envs/plot.yaml"
     params:
         library=library_digest("tables"),
-    wildcard_constraints:
-        table=one_of(GATHERED),
     script:
         "../scripts/gather_table.py"
 
@@ -84,7 +68,9 @@ rule summarise:
         ],
     output:
         report(
-            "results/{study}/tables/summary.csv", caption=caption("summary"), category="Tables"
+            "results/{study}/tables/summary.csv",
+            caption=caption("summary"),
+            category="Tables",
         ),
     log:
         "results/logs/summarise/{study}.log",
@@ -92,7 +78,9 @@ rule summarise:
         "../../envs/plot.yaml"
     params:
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
-        min_activation=lookup(dpath="evaluations/fake_features/min_activation", within=config),
+        min_activation=lookup(
+            dpath="evaluations/fake_features/min_activation", within=config
+        ),
         library=library_digest("statistics", "tables"),
     script:
         "../scripts/summarise.py"
@@ -111,7 +99,9 @@ rule draw_figures:
             )
             for figure in FIGURES
         },
-        pdf=expand("results/{study}/figures/{figure}.pdf", figure=FIGURES, allow_missing=True),
+        pdf=expand(
+            "results/{study}/figures/{figure}.pdf", figure=FIGURES, allow_missing=True
+        ),
     log:
         "results/logs/draw_figures/{study}.log",
     conda:
@@ -121,7 +111,9 @@ rule draw_figures:
         figures=FIGURES,
         dpi=lookup(dpath="figures/dpi", within=config),
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
-        min_activation=lookup(dpath="evaluations/fake_features/min_activation", within=config),
+        min_activation=lookup(
+            dpath="evaluations/fake_features/min_activation", within=config
+        ),
         library=library_digest("figures"),
     script:
         "../scripts/draw_figures.py"

@@ -16,6 +16,8 @@ rule train_sae:
         "results/logs/train_sae/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}.log",
     benchmark:
         "results/logs/train_sae/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}.tsv"
+    wildcard_constraints:
+        corpus=one_of(CORPORA),
     conda:
         "../../envs/torch.yaml"
     resources:
@@ -24,7 +26,5 @@ rule train_sae:
         sae=lookup(dpath="saes/{sae}", within=config),
         positions=config["positions"],
         library=library_digest("train", "tidy"),
-    wildcard_constraints:
-        corpus=one_of(CORPORA),
     script:
         "../scripts/train_sae.py"

@@ -1,0 +1,35 @@
+# make run   the default study: environment, tables, figures, report
+# make test  formatting, types, unit tests and the whole workflow on a tiny model
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+STUDY := results/demo
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: run report lint test
+
+run: $(INSTALLED)
+	snakemake --cores all --workflow-profile workflow/profiles/default
+	$(MAKE) --no-print-directory report
+	@echo
+	@echo "tables   $(STUDY)/tables/   start with summary.csv"
+	@echo "figures  $(STUDY)/figures/"
+	@echo "report   $(STUDY)/report.html"
+
+report: $(INSTALLED)
+	snakemake --report $(STUDY)/report.html
+
+lint: $(INSTALLED)
+	pre-commit run --all-files --show-diff-on-failure
+
+test: lint
+	pytest
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is incomplete: on Debian or Ubuntu, apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable '.[dev]'
+	touch $@

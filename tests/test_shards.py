@@ -1,0 +1,320 @@
+"""Activation shards: what is written is what is read, damage is found, shuffles are shuffles."""
+
+import os
+import weakref
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_shards import contexts_of, write_shards
+
+from faithful_sae import shards
+from faithful_sae.activations import context_activations
+from faithful_sae.models import load_model, randomize
+from faithful_sae.shards import EVERY_POSITION, Positions, Shards, blocks_of, shard_of
+
+quick = settings(max_examples=25, deadline=None)
+context_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
+LENGTHS = [7, 5, 9, 16, 3, 11, 8, 2, 13, 6]
+N, D_IN = sum(LENGTHS), 3
+
+
+def rows_of(n: int = N, d_in: int = D_IN) -> torch.Tensor:
+    """Activations that differ in every row and are exact in every dtype: row i holds i."""
+    return torch.arange(n, dtype=torch.float32)[:, None].repeat(1, d_in)
+
+
+def numbers(batch: torch.Tensor) -> list[int]:
+    """Which rows of `rows_of` a batch holds."""
+    return [int(value) for value in batch[:, 0]]
+
+
+# --- writing and reading ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@quick
+@given(lengths=context_lengths, seed=st.integers(0, 99))
+def test_what_is_read_is_what_was_written_rounded_to_the_dtype(dtype, lengths, seed):
+    x = torch.randn(sum(lengths), 5, generator=torch.Generator().manual_seed(seed))
+    with TemporaryDirectory() as folder:
+        read = Shards(write_shards(Path(folder), x, lengths, dtype=dtype), EVERY_POSITION)
+        assert torch.equal(torch.cat(list(read.batches())), x.to(shards.DTYPES[dtype]).float())
+        assert read.token.tolist() == list(range(sum(lengths)))
+        assert read.position.tolist() == [i for n in lengths for i in range(n)]
+        assert read.document.tolist() == [i // 2 for i, n in enumerate(lengths) for _ in range(n)]
+        assert np.array_equal(read.norm, x.norm(dim=1).numpy())
+
+
+def test_a_real_model_writes_its_hidden_states(tmp_path):
+    randomize(Path(__file__).parent / "tiny/architecture", tmp_path / "model", seed=0)
+    model = load_model(tmp_path / "model")
+    contexts = contexts_of([4, 6, 3])
+    path = tmp_path / "shard0.parquet"
+    shards.write_shard(
+        path, model, contexts, "resid_pre.1", dtype="float32", shard=0, shards=1, metadata={}
+    )
+    read = Shards([path], EVERY_POSITION)
+    rows = [np.array(row) for row in contexts["tokens"].to_pylist()]
+    assert torch.equal(
+        torch.cat(list(read.batches())), torch.cat(context_activations(model, rows, "resid_pre.1"))
+    )
+    assert read.metadata == {"hook": "resid_pre.1", "dtype": "float32", "d_in": str(read.d_in)}
+
+
+@quick
+@given(lengths=st.lists(st.integers(1, 20_000), max_size=30))
+def test_blocks_partition_the_contexts_in_order(lengths):
+    blocks = blocks_of(np.array(lengths, dtype=np.int64))
+    assert [i for block in blocks for i in block] == list(range(len(lengths)))
+    assert all(len(block) for block in blocks)
+
+
+@quick
+@given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=100))
+def test_a_block_holds_about_block_tokens(lengths):
+    for block in blocks_of(np.array(lengths)):
+        assert sum(lengths[i] for i in block) < shards.BLOCK_TOKENS + max(lengths)
+
+
+@quick
+@given(n=st.integers(0, 50), n_shards=st.integers(1, 60))
+def test_shards_partition_the_blocks_in_order_and_evenly(n, n_shards):
+    runs = [shard_of(n, shard, n_shards) for shard in range(n_shards)]
+    assert [i for run in runs for i in run] == list(range(n))
+    assert max(map(len, runs)) - min(map(len, runs)) <= 1
+
+
+@pytest.mark.parametrize("n_shards", [2, 3, 30])
+def test_the_content_does_not_depend_on_the_number_of_shards(tmp_path, n_shards):
+    """30 shards of 5 blocks: most of them are empty, and that is no error."""
+
+    def row_groups(paths):
+        files = [pq.ParquetFile(path) for path in paths]
+        return [file.read_row_group(i) for file in files for i in range(file.num_row_groups)]
+
+    one = row_groups(write_shards(tmp_path / "one", rows_of(), LENGTHS))
+    many_paths = write_shards(tmp_path / "many", rows_of(), LENGTHS, n_shards=n_shards)
+    many = row_groups(many_paths)
+    assert len(one) == len(many) > 3
+    assert all(a.equals(b) for a, b in zip(one, many, strict=True))
+    read = Shards(many_paths, EVERY_POSITION)
+    assert numbers(torch.cat(list(read.batches()))) == list(range(N))
+
+
+def test_blocks_give_the_row_numbers_of_what_is_kept(tmp_path):
+    paths = write_shards(tmp_path, rows_of(), LENGTHS, n_shards=2)
+    read = Shards(paths, Positions(skip_first=2, max_norm=None))
+    pairs = [(row, n) for rows, x in read.blocks() for row, n in zip(rows, numbers(x), strict=True)]
+    assert [row for row, _ in pairs] == [n for _, n in pairs] == np.flatnonzero(read.kept).tolist()
+    assert len(read) == len(pairs) == sum(max(n - 2, 0) for n in LENGTHS)
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"), [(70_000.0, "bfloat16"), (float("inf"), "float32"), (float("nan"), "float32")]
+)
+def test_a_value_that_does_not_fit_is_an_error_and_leaves_no_file(tmp_path, value, remedy):
+    x = rows_of()
+    x[-1, 1] = value
+    with pytest.raises(OverflowError, match=rf"(7e\+04|inf).*float16.*{remedy}"):
+        write_shards(tmp_path, x, LENGTHS, dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_rewrite_leaves_the_old_shard(tmp_path):
+    (path,) = write_shards(tmp_path, rows_of(), LENGTHS)
+    before = path.read_bytes()
+    with pytest.raises(OverflowError):
+        write_shards(tmp_path, rows_of() * 1e6, LENGTHS, dtype="float16")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_too_small_a_disk_is_an_error_before_any_work(tmp_path, monkeypatch):
+    usage = os.terminal_size((0, 0))  # anything; only `free` is read
+
+    class Usage:
+        total, used, free = usage.columns, usage.lines, 10
+
+    monkeypatch.setattr(shards.shutil, "disk_usage", lambda _: Usage)
+    with pytest.raises(OSError, match="shard0.parquet need .* GB but .*corpus_size.train_tokens"):
+        write_shards(tmp_path, rows_of(), LENGTHS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_of_different_hooks_are_refused(tmp_path):
+    a = write_shards(tmp_path / "a", rows_of(), LENGTHS, hook="resid_pre.1")
+    b = write_shards(tmp_path / "b", rows_of(), LENGTHS, hook="resid_pre.2")
+    with pytest.raises(ValueError, match=f"{b[0]} and {a[0]} do not hold the same"):
+        Shards(a + b, EVERY_POSITION)
+
+
+def content(path: Path) -> list:
+    read = Shards([path], EVERY_POSITION)
+    columns = [read.document, read.position, read.token, read.norm]
+    values = [np.stack([c.astype(np.float64) for c in columns]), *map(np.asarray, read.batches())]
+    return [read.metadata, *(v.tobytes() for v in values)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_flipped_byte_in_any_page_is_found_or_harmless(tmp_path, dtype):
+    x = torch.randn(N, 8, generator=torch.Generator().manual_seed(0))
+    (path,) = write_shards(tmp_path, x, LENGTHS, dtype=dtype, block_tokens=48)
+    whole, good = content(path), path.read_bytes()
+    pages = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    found = 0
+    for place in np.random.default_rng(0).permutation(pages)[:400]:
+        damaged = bytearray(good)
+        damaged[place] ^= 1 << int(place % 8)
+        path.write_bytes(damaged)
+        try:
+            assert content(path) == whole, f"byte {place} of {pages} changed the data unseen"
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            found += 1
+    assert found > 300
+
+
+def test_a_flipped_bit_in_an_activation_is_found(tmp_path):
+    x = torch.randn(N, 8, generator=torch.Generator().manual_seed(0))
+    (path,) = write_shards(tmp_path, x, LENGTHS)
+    good = path.read_bytes()
+    for row in (0, 20, N - 1):
+        damaged = bytearray(good)
+        damaged[good.index(x[row].numpy().tobytes())] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="shard0.parquet is damaged .*delete it"):
+            list(Shards([path], EVERY_POSITION).batches())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_file_is_refused(tmp_path, share):
+    (path,) = write_shards(tmp_path, rows_of(), LENGTHS)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match="shard0.parquet is damaged"):
+        Shards([path], EVERY_POSITION)
+
+
+def test_a_parquet_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "contexts.parquet"
+    pq.write_table(contexts_of(LENGTHS), path)
+    with pytest.raises(ValueError, match="contexts.parquet is .*no activation shard"):
+        Shards([path], EVERY_POSITION)
+
+
+# --- positions -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [
+        (Positions(0, None), [1, 1, 1, 1, 1, 1]),
+        (Positions(1, None), [0, 1, 1, 0, 1, 1]),
+        (Positions(2, None), [0, 0, 1, 0, 0, 1]),
+        (Positions(9, 2.0), [0, 0, 0, 0, 0, 0]),
+        # Median of 3, 2, 4 and 30 is 3.5; the start tokens do not count.
+        (Positions(1, 8.0), [0, 1, 1, 0, 1, 0]),
+        (Positions(1, 30 / 3.5), [0, 1, 1, 0, 1, 1]),  # equal is kept
+        # Median of all six is (4 + 30) / 2 = 17.
+        (Positions(0, 2.0), [0, 1, 1, 0, 1, 1]),
+    ],
+)
+def test_positions_keep_what_a_hand_count_keeps(policy, kept):
+    position = np.array([0, 1, 2, 0, 1, 2])
+    norm = np.array([900.0, 3, 2, 900, 4, 30])
+    assert policy.kept(position, norm).astype(int).tolist() == kept
+
+
+def test_the_median_norm_is_that_of_all_shards_together(tmp_path):
+    x = torch.ones(N, 1)
+    x[: N // 4] = 3.0  # all of the first shard, and no outlier there
+    policy = Positions(skip_first=0, max_norm=2.0)
+    paths = write_shards(tmp_path, x, LENGTHS, n_shards=5)
+    assert len(Shards(paths, policy)) == N - N // 4
+
+
+# --- shuffling -------------------------------------------------------------------------------
+
+
+@quick
+@given(
+    lengths=context_lengths,
+    batch_size=st.integers(1, 50),
+    skip_first=st.integers(0, 1),
+    seed=st.integers(0, 9),
+)
+def test_batches_are_full_and_epochs_use_every_kept_row_equally(
+    lengths, batch_size, skip_first, seed
+):
+    """After any number of batches no row is more than the batch in waiting behind the others."""
+    with TemporaryDirectory() as folder:
+        paths = write_shards(Path(folder), rows_of(sum(lengths)), lengths)
+        read = Shards(paths, Positions(skip_first, None))
+        if not len(read):
+            with pytest.raises(ValueError, match="no token is left"):
+                next(read.shuffled(batch_size, seed))
+            return
+        epochs = 3
+        n_batches = epochs * len(read) // batch_size
+        batches = list(islice(read.shuffled(batch_size, seed), n_batches))
+    assert all(len(batch) == batch_size for batch in batches)
+    counts = Counter(n for batch in batches for n in numbers(batch))
+    waiting = epochs * len(read) - n_batches * batch_size
+    assert set(counts) <= set(np.flatnonzero(read.kept).tolist())
+    assert max(counts.values(), default=0) <= epochs
+    assert sum(epochs - counts[int(row)] for row in np.flatnonzero(read.kept)) == waiting
+
+
+def test_every_epoch_is_another_permutation_when_batches_fit(tmp_path):
+    read = Shards(write_shards(tmp_path, rows_of(), LENGTHS), EVERY_POSITION)
+    batches = islice(read.shuffled(8, seed=0), 3 * N // 8)
+    stream = [n for batch in batches for n in numbers(batch)]
+    epochs = [stream[i : i + N] for i in range(0, len(stream), N)]
+    assert N % 8 == 0 and len(epochs) == 3
+    assert all(sorted(epoch) == list(range(N)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in [list(range(N)), *epochs]}) == 4
+
+
+def test_the_order_follows_the_seed_and_not_the_number_of_shards(tmp_path):
+    def stream(n_shards, seed):
+        paths = write_shards(tmp_path / str(n_shards), rows_of(), LENGTHS, n_shards=n_shards)
+        read = Shards(paths, Positions(1, None))
+        return [numbers(batch) for batch in islice(read.shuffled(7, seed), 30)]
+
+    assert stream(1, seed=0) == stream(1, seed=0) == stream(4, seed=0)
+    assert stream(1, seed=0) != stream(1, seed=1)
+
+
+def test_blocks_are_mixed_within_a_batch(tmp_path):
+    read = Shards(write_shards(tmp_path, rows_of(), LENGTHS), EVERY_POSITION)
+    batch = next(read.shuffled(20, seed=0))
+    assert len({n // 16 for n in numbers(batch)}) > 2
+
+
+def test_shuffling_never_holds_more_than_the_buffer(tmp_path, monkeypatch):
+    paths = write_shards(tmp_path, rows_of(400), [10] * 40)
+    read = Shards(paths, EVERY_POSITION)
+    assert len(read._groups) > 3 * shards.BUFFER_BLOCKS
+    block, held, most = Shards._block, [], 0
+
+    def counted(self, number):
+        nonlocal most
+        x = block(self, number)
+        held.append(weakref.ref(x))
+        most = max(most, sum(ref() is not None for ref in held))
+        return x
+
+    monkeypatch.setattr(Shards, "_block", counted)
+    for _ in islice(read.shuffled(7, seed=0), 150):
+        pass
+    assert most == shards.BUFFER_BLOCKS
