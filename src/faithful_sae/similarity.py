@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import torch
@@ -204,14 +204,15 @@ def similarity_of_seeds(
     frames = []
     for number, (a, b) in enumerate(combinations(sorted(saes), 2)):
         sae = saes[a]
-        fresh = [
-            SAE.untrained(d_in=sae.d_in, d_sae=sae.d_sae, k=sae.k, seed=seed) for seed in (a, b)
-        ]
-        every = torch.ones(sae.d_sae, dtype=torch.bool)
+        d_sae = sae.d_sae
+        fresh_a, fresh_b = (
+            SAE.untrained(d_in=sae.d_in, d_sae=d_sae, k=sae.k, seed=seed) for seed in (a, b)
+        )
+        every = torch.ones(d_sae, dtype=torch.bool)
         for null, table in (
-            ("none", similarity(saes[a], saes[b], alive[a], alive[b], thresholds)),
-            ("untrained", similarity(*fresh, every, every, thresholds)),
-            ("covariance", covariance_null(covariance, sae.d_sae, number, thresholds)),
+            ("none", similarity(sae, saes[b], alive[a], alive[b], thresholds)),
+            ("untrained", similarity(fresh_a, fresh_b, every, every, thresholds)),
+            ("covariance", covariance_null(covariance, d_sae, number, thresholds)),
         ):
             frames.append(_pair(table, {"seed": a, "seed_b": b, "null": null}))
     return pl.concat(frames) if frames else _no_pairs("seed_b")
@@ -232,7 +233,13 @@ def similarity_of_corpora(
     for a, b in combinations(saes, 2):
         if a[1] == b[1]:
             table = similarity(saes[a], saes[b], alive[a], alive[b], thresholds)
-            pair = {"corpus": a[0], "corpus_b": b[0], "seed": a[1], "seed_b": b[1], "null": "none"}
+            pair: dict[str, int | str] = {
+                "corpus": a[0],
+                "corpus_b": b[0],
+                "seed": a[1],
+                "seed_b": b[1],
+                "null": "none",
+            }
             frames.append(_pair(table, pair))
     return pl.concat(frames) if frames else _no_pairs("corpus", "corpus_b", "seed_b")
 
@@ -251,6 +258,7 @@ def _pair(table: pl.DataFrame, coordinates: Mapping[str, int | str]) -> pl.DataF
 
 def _no_pairs(*names: str) -> pl.DataFrame:
     """The empty table of a study with one seed or one corpus."""
-    kinds = {"seed_b": pl.Int32} | dict.fromkeys(["corpus", "corpus_b", "null"], pl.String)
-    columns = {name: kinds[name] for name in (*names, "null")}
-    return pl.DataFrame(schema=SCHEMA | {"seed": pl.Int32} | columns)
+    kinds: dict[str, Any] = {"seed": pl.Int32, "seed_b": pl.Int32}
+    kinds |= dict.fromkeys(["corpus", "corpus_b", "null"], pl.String)
+    columns = {name: kinds[name] for name in ("seed", *names, "null")}
+    return pl.DataFrame(schema=SCHEMA | columns)

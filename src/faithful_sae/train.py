@@ -194,7 +194,7 @@ class Trainer:
                 values, indices = latents.topk(AUXILIARY_LATENTS, dim=1, sorted=False)
                 latents = torch.zeros_like(latents).scatter(1, indices, values)
             loss = (latents @ decoder + residual).square().sum() / len(centred)
-            (AUXILIARY_WEIGHT * loss).backward()
+            torch.autograd.backward(AUXILIARY_WEIGHT * loss)
         _grad(self.W_enc_rows).index_add_(0, dead, _grad(encoder))
         _grad(self.sae.W_dec).index_add_(0, dead, _grad(decoder))
         if self.config.encoder_bias:

@@ -14,6 +14,7 @@ from faithful_sae.figures.style import (
     NEUTRAL,
     canvas,
     corpus_lines,
+    describe_range,
     draw_band,
     heading,
     legend,
@@ -46,11 +47,12 @@ def first_tokens(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             colour = looks(corpora)[corpus].colour
             _top_tokens(upper, part, colour)
             upper.set_title(corpus, parse_math=False)
+            if lower is not row.axes[1, 0]:
+                lower.sharey(row.axes[1, 0])
             _sorted_curves(lower, part, colour)
-        middle = len(names) // 2
-        row.axes[0, middle].set_xlabel("share of first tokens")
-        row.axes[1, middle].set_xlabel("rank of the token")
-        row.axes[1, 0].set_ylabel("share")
+            upper.set_xlabel("share of first tokens")
+            lower.set_xlabel("rank of the token")
+        row.axes[1, 0].set_ylabel("share of first tokens")
     heading(figure, "First tokens of documents: what the model would write, and each corpus")
     handles = [
         Patch(color=NEUTRAL, label="model's probability after the start token"),
@@ -75,8 +77,11 @@ def _top_tokens(axes: Axes, table: pl.DataFrame, colour: str) -> None:
 
 def _visible(text: str, longest: int = 12) -> str:
     """Token in quotes and in ASCII, so that blanks, line ends and missing glyphs are seen."""
+    whole = text
+    while len(ascii(text)) > longest:
+        text = text[:-1]
     escaped = ascii(text)
-    return escaped if len(escaped) <= longest else f"{escaped[: longest - 2]}…{escaped[-1]}"
+    return escaped if text == whole else f"{escaped[:-1]}…{escaped[-1]}"
 
 
 def _sorted_curves(axes: Axes, table: pl.DataFrame, colour: str) -> None:
@@ -85,6 +90,7 @@ def _sorted_curves(axes: Axes, table: pl.DataFrame, colour: str) -> None:
         axes.plot(np.arange(1, len(shares) + 1), shares, color=hue)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.minorticks_off()
 
 
 @styled
@@ -100,13 +106,15 @@ def norms(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
         for axes, (column, label) in zip(row.axes[0], NORMS.items(), strict=True):
             for corpus in present(corpora, row.of(table)):
                 part = row.of(table).filter(pl.col("corpus") == corpus).sort("position")
-                axes.plot(part["position"], part[column], color=looks(corpora)[corpus].colour)
+                colour = looks(corpora)[corpus].colour
+                axes.plot(part["position"], part[column], color=colour, linewidth=0.8)
             axes.set_title(f"{label} over tokens")
             axes.set_yscale("log")
             axes.set_xscale("symlog", linthresh=1)
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlim(left=0)
         row.axes[0, 0].set_ylabel("norm of the activation")
-        row.axes[0, 1].set_xlabel("position in the context (0 = start)")
+        row.axes[0, 0].figure.supxlabel("position in the context (0 = start)", fontsize=8)
     heading(figure, "Activation norm by position: attention sinks stand out")
     legend(figure, corpus_lines(corpora))
     return figure
@@ -132,11 +140,8 @@ def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             axes.set_xlabel("training tokens")
             axes.set_ylabel(label)
             axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 5), useMathText=True)
-        row.axes[0, 0].set_yscale("log")
-        row.axes[0, 1].set_ylim(bottom=0)
-    seeds = table["seed"].n_unique()
-    note = f"mean and range over n = {seeds} seed{'' if seeds == 1 else 's'}"
-    heading(figure, "Training of the SAEs, by corpus", note)
+            axes.set_ylim(bottom=0)
+    heading(figure, "Training of the SAEs, by corpus", describe_range(table))
     legend(figure, corpus_lines(corpora))
     return figure
 
@@ -145,4 +150,5 @@ def _band_over_seeds(axes: Axes, table: pl.DataFrame, column: str, colour: str) 
     value = pl.col(column)
     curve = table.group_by("tokens").agg(mean=value.mean(), low=value.min(), high=value.max())
     curve = curve.sort("tokens")
-    draw_band(axes, curve["tokens"], curve["mean"], curve["low"], curve["high"], colour)
+    x, mean, low, high = (curve[name].to_list() for name in ("tokens", "mean", "low", "high"))
+    draw_band(axes, x, mean, low, high, colour)

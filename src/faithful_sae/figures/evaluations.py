@@ -20,6 +20,7 @@ from faithful_sae.figures.style import (
     close_to,
     corpus_lines,
     describe,
+    describe_range,
     draw_band,
     draw_interval,
     heading,
@@ -75,8 +76,8 @@ def reconstruction(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             axes.set_title(title)
             drawn += cells.values()
         row.axes[0, 0].set_ylabel("SAE trained on")
-        row.axes[0, 1].set_xlabel("evaluated on held-out text of")
-    note = describe(drawn).replace("95 % interval", "half of the 95 % interval")
+        row.axes[0, 0].figure.supxlabel("evaluated on held-out text of", fontsize=8)
+    note = describe(drawn).replace("95 % interval", "half-width of the 95 % interval")
     heading(figure, "How well SAEs rebuild their own and other corpora", f"cells: {note}")
     return figure
 
@@ -186,6 +187,7 @@ def _fake_bars(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[
         axes.set_ylim(top=max(top, 1.05 * ceiling))
     elif isinstance(ceiling, float):
         # Drawn to scale it would press the bars flat.
+        axes.set_ylim(top=1.15 * top)
         axes.text(0.98, 0.97, f"ceiling {ceiling:.2f}, above this axis", ha="right", va="top",
                   transform=axes.transAxes)  # fmt: skip
     return list(bars.values())
@@ -209,7 +211,7 @@ def _fake_curves(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> lis
     axes.set_xscale("log")
     # Linear near zero, so that a curve that reaches zero is seen to do so.
     axes.set_yscale("symlog", linthresh=1e-3)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.3)
     return drawn
 
 
@@ -236,17 +238,14 @@ def firing_frequencies(
             _histogram(axes, part, "heldout", edges, looks(corpora)[corpus].colour, 0.75)
             _histogram(axes, part, "random", edges, "black", 0.4)
             axes.set_title(corpus, parse_math=False)
-            ticks = np.arange(lowest, 0.5, max(1, round(-lowest / 3)))
+            ticks = np.arange(0, lowest, -max(1, round(-lowest / 3)))
             axes.set_xticks([lowest - 0.7, *ticks], ["never", *(f"{tick:.0f}" for tick in ticks)])
             axes.set_yscale("symlog", linthresh=1e-3)
         row.axes[0, 0].set_ylabel("share of latents")
-    seeds = table["seed"].n_unique()
-    note = f"mean and range over n = {seeds} seed{'' if seeds == 1 else 's'}"
-    for row in rows:
-        row.axes[0, len(names) // 2].set_xlabel(
-            f"log10 of the share of tokens with activation > {min_activation:g}"
+        row.axes[0, 0].figure.supxlabel(
+            f"log10 of the share of tokens with activation > {min_activation:g}", fontsize=8
         )
-    heading(figure, "How often latents fire", note)
+    heading(figure, "How often latents fire", describe_range(table))
     handles = [
         Patch(color=NEUTRAL, alpha=0.5, label="on held-out text (corpus colour)"),
         Line2D([], [], color="black", label="on random tokens"),

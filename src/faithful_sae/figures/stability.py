@@ -69,7 +69,7 @@ def shared_features(
             latents = row.of(similarity).filter(values, pl.col("latents") == "all")
             drawn += _corpus_marks(axes, part, latents, corpora)
             axes.set_ylabel(label)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a null of 0 stays in sight
     heading(figure, "Do SAEs of different seeds find the same latents?", describe(drawn))
     legend(figure, _pair_handle() + _null_handles())
     return figure
@@ -86,14 +86,14 @@ def _corpus_marks(
         for values in rows.iter_rows():
             drawn.append(Interval(*values))
             draw_interval(axes, x, drawn[-1], colour, marker)
-        pairs = _within(similarity, corpus, "none")["value"].to_list()
-        axes.plot([x + 0.22] * len(pairs), pairs, ".", color=colour, alpha=0.6)
-        null = _within(similarity, corpus, "covariance")["value"].mean()
-        if null is not None:
-            axes.plot([x - 0.3, x + 0.3], [null, null], "--", color=NEUTRAL)
-    untrained = similarity.filter(pl.col("null") == "untrained")["value"].mean()
-    if untrained is not None:
-        axes.axhline(untrained, linestyle=":", color="black", linewidth=1)
+        pairs = _within(similarity, corpus, "none")["value"].to_numpy()
+        axes.plot(np.full(len(pairs), x + 0.22), pairs, ".", color=colour, alpha=0.6)
+        null = _within(similarity, corpus, "covariance")
+        if not null.is_empty():
+            axes.plot([x - 0.3, x + 0.3], [null["value"].to_numpy().mean()] * 2, "--", c=NEUTRAL)
+    untrained = similarity.filter(pl.col("null") == "untrained")
+    if not untrained.is_empty():
+        axes.axhline(untrained["value"].to_numpy().mean(), ls=":", color="black", linewidth=1)
     name_corpora(axes, names)
     return drawn
 
@@ -140,7 +140,7 @@ def threshold_curves(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
         axes.axvline(SHARED_THRESHOLD, color=NEUTRAL, linewidth=0.6)
         axes.set_xlabel(f"cosine that counts as shared (thin line: {SHARED_THRESHOLD})")
         axes.set_ylabel("shared feature ratio")
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(-0.02, 1.02)
     heading(figure, "Shared latents at every cosine threshold", describe(drawn))
     legend(figure, [*corpus_lines(corpora), *_null_handles()], columns=4)
     return figure
@@ -209,4 +209,5 @@ def _label(axes: Axes, corpus: str, x: float, y: float, last: bool) -> None:
         textcoords="offset points",
         ha="right" if last else "left",
         parse_math=False,
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
     )

@@ -122,6 +122,12 @@ def describe(intervals: Iterable[Interval]) -> str:
     return f"mean, {seeds}, too few for an interval"
 
 
+def describe_range(table: pl.DataFrame) -> str:
+    """The note of a figure that shows the seeds themselves, not an interval."""
+    seeds = table["seed"].n_unique()
+    return "one line, n = 1 seed" if seeds == 1 else f"mean and range over n = {seeds} seeds"
+
+
 def seed_intervals(table: pl.DataFrame, by: list[str]) -> dict[tuple[Any, ...], Interval]:
     """Interval of `value` over seeds for each combination of `by`, sorted."""
     found = {}
@@ -186,12 +192,11 @@ def legend(figure: Figure, handles: Sequence[Artist], columns: int = 5) -> None:
 
 def corpus_lines(corpora: Sequence[str], marker: bool = False) -> list[Artist]:
     """Legend entries of the corpora."""
+    line: Any = {"linestyle": ""} if marker else {"marker": ""}
     return [
-        Line2D([], [], color=colour, label=corpus, **(
-            {"marker": shape, "linestyle": ""} if marker else {}
-        ))
-        for corpus, (colour, shape) in looks(corpora).items()
-    ]  # fmt: skip
+        Line2D([], [], **{"color": look.colour, "marker": look.marker, "label": corpus} | line)
+        for corpus, look in looks(corpora).items()
+    ]
 
 
 def save(figure: Figure, pdf: Path, png: Path, dpi: int) -> None:

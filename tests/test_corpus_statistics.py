@@ -1,0 +1,223 @@
+"""A corpus's statistics against counting by hand, slow references, and the model's own samples."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+
+from faithful_sae.corpus import Context, context_table
+from faithful_sae.corpus_statistics import (
+    corpus_statistics,
+    first_tokens,
+    retokenization_mismatch,
+    surprise,
+    token_statistics,
+)
+from faithful_sae.sampling import sample_documents
+
+COUNTS = {"documents": 10, "duplicates": 2, "ended": 6, "tokens": 50}
+
+
+def table(*contexts: list[int], document: int = 0, starts: list[int] | None = None) -> pa.Table:
+    return context_table(
+        [
+            Context(b"", document + i, start, np.array(c, np.int32), False)
+            for i, (c, start) in enumerate(
+                zip(contexts, starts or [0] * len(contexts), strict=True)
+            )
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def own_samples(llama: Any) -> list[np.ndarray]:
+    """Documents that the model wrote at temperature 1, some of which it ended."""
+    samples = sample_documents(
+        llama,
+        range(0, 512),
+        start_token=0,
+        end_tokens=[1, 7],
+        context_length=16,
+        temperature=1.0,
+        top_p=1.0,
+        seed=0,
+        block=128,
+    )
+    return [np.array([0, *s.tokens], np.int32) for s in samples]
+
+
+# Surprise
+
+
+def test_a_models_own_samples_have_no_surprise_gap(
+    llama: Any, own_samples: list[np.ndarray]
+) -> None:
+    found = surprise(llama, own_samples)
+    assert abs(found["surprise_gap"]) < 4 * found["surprise_gap_stderr"]
+    assert found["surprise_gap_stderr"] < 0.1  # small enough for the test to mean something
+    assert found["entropy"] < 0.9 * np.log(61)  # the model is far from uniform
+
+
+@pytest.mark.parametrize("kind", ["uniform", "shuffled"])
+def test_text_that_the_model_would_not_write_has_a_positive_surprise_gap(
+    llama: Any, own_samples: list[np.ndarray], kind: str
+) -> None:
+    generator = np.random.default_rng(0)
+    others = [
+        np.r_[0, generator.integers(0, 61, len(c) - 1)]
+        if kind == "uniform"
+        else np.r_[0, generator.permutation(c[1:])]
+        for c in own_samples
+    ]
+    found = surprise(llama, others)
+    assert found["surprise_gap"] > 4 * found["surprise_gap_stderr"]
+
+
+def test_surprise_equals_a_slow_loop_over_tokens(
+    llama: Any, random_contexts: list[np.ndarray]
+) -> None:
+    nll, entropy, sizes = [], [], []
+    for context in random_contexts:
+        logits = llama(input_ids=torch.from_numpy(context).long()[None]).logits[0].double()
+        log_p = logits.log_softmax(-1)
+        n = len(context) - 1
+        nll.append(-sum(float(log_p[i, context[i + 1]]) for i in range(n)))
+        entropy.append(-sum(float((log_p[i].exp() * log_p[i]).sum()) for i in range(n)))
+        sizes.append(n)
+    total = sum(sizes)
+    found = surprise(llama, random_contexts)
+    assert found["likelihood_tokens"] == total
+    assert found["nll"] == pytest.approx(sum(nll) / total, rel=1e-5)
+    assert found["entropy"] == pytest.approx(sum(entropy) / total, rel=1e-5)
+    assert found["surprise_gap"] == pytest.approx((sum(nll) - sum(entropy)) / total, rel=1e-5)
+
+
+def test_the_standard_error_of_equally_long_contexts_is_that_of_their_means(
+    llama: Any, random_contexts: list[np.ndarray]
+) -> None:
+    contexts = [np.resize(c, 6) for c in random_contexts]
+    alone = [surprise(llama, [c])["nll"] for c in contexts]
+    found = surprise(llama, contexts)
+    expected = np.std(alone, ddof=1) / np.sqrt(len(alone))
+    assert found["nll_stderr"] == pytest.approx(expected, rel=1e-4)
+    assert np.isnan(surprise(llama, contexts[:1])["nll_stderr"])
+
+
+# First tokens
+
+
+def test_first_tokens_of_two_by_hand(fixed_logits: Any, tokenizer: Any) -> None:
+    model = fixed_logits([0.75, 0.25])
+    contexts = table([0, 0, 1], [0, 1, 0])
+    rows, found = first_tokens(model, tokenizer, 0, contexts)
+    assert found["first_tokens"] == 2 and found["first_token_coverage"] == 1
+    ln = np.log
+    half = (0.75 * ln(0.75 / 0.625) + 0.25 * ln(0.25 / 0.375)) / 2
+    other = (0.5 * ln(0.5 / 0.625) + 0.5 * ln(0.5 / 0.375)) / 2
+    assert found["first_token_js"] == pytest.approx(half + other)
+    kl_corpus_model = 0.5 * ln(0.5 / 0.75) + 0.5 * ln(0.5 / 0.25)
+    assert found["first_token_kl_corpus_model"] == pytest.approx(kl_corpus_model)
+    kl_model_corpus = 0.75 * ln(0.75 / 0.5) + 0.25 * ln(0.25 / 0.5)
+    assert found["first_token_kl_model_corpus"] == pytest.approx(kl_model_corpus)
+    assert rows["token"].to_list() == [0, 1]
+    assert rows["text"].to_list() == [tokenizer.decode([0]), tokenizer.decode([1])]
+    assert rows["model_probability"].to_list() == pytest.approx([0.75, 0.25])
+    assert rows["corpus_frequency"].to_list() == [0.5, 0.5]
+
+
+def test_first_tokens_like_the_models_have_no_divergence(fixed_logits: Any, tokenizer: Any) -> None:
+    contexts = table([0, 0], [0, 0], [0, 0], [0, 1])
+    _, found = first_tokens(fixed_logits([0.75, 0.25]), tokenizer, 0, contexts)
+    for name in ("js", "kl_corpus_model", "kl_model_corpus"):
+        assert found[f"first_token_{name}"] == pytest.approx(0, abs=1e-12)
+
+
+def test_first_tokens_impossible_for_the_model_diverge_by_ln_2(
+    fixed_logits: Any, tokenizer: Any
+) -> None:
+    _, found = first_tokens(fixed_logits([1.0, 0.0]), tokenizer, 0, table([0, 1]))
+    assert found["first_token_js"] == pytest.approx(np.log(2))
+    assert found["first_token_kl_corpus_model"] == np.inf
+
+
+def test_only_beginnings_of_documents_count_as_first_tokens(
+    fixed_logits: Any, tokenizer: Any
+) -> None:
+    contexts = table([0, 0, 1], [0, 1, 1], [0], starts=[0, 2, 0])
+    rows, found = first_tokens(fixed_logits([0.5, 0.5]), tokenizer, 0, contexts)
+    assert found["first_tokens"] == 1 and found["first_token_coverage"] == 0.5
+    assert rows["corpus_frequency"].to_list() == [1.0, 0.0]
+
+
+def test_the_table_of_first_tokens_holds_the_corpus_and_the_models_likeliest(
+    fixed_logits: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faithful_sae.corpus_statistics.FIRST_TOKENS", 2)
+    model = fixed_logits([0.4, 0.1, 0.3, 0.2])
+    rows, _ = first_tokens(model, tokenizer, 0, table([0, 3], [0, 2]))
+    assert rows["token"].to_list() == [0, 2, 3]
+
+
+# Counting
+
+
+def test_counts_and_rates_by_hand() -> None:
+    train = table([0, 5, 6], [0, 5, 6], [0, 7])
+    heldout = table([0, 5], [0, 8, 8], document=2)
+    found = token_statistics(COUNTS, train, heldout)
+    assert found == {
+        "documents": 10,
+        "duplicates": 2,
+        "duplicate_rate": 0.2,
+        "end_rate": 0.75,  # 6 of 8 different documents
+        "train_contexts": 3,
+        "train_documents": 3,
+        "train_tokens": 5,
+        "heldout_contexts": 2,
+        "heldout_documents": 2,
+        "heldout_tokens": 3,
+        "unique_contexts": 0.8,
+        "unique_tokens": 4,
+    }
+
+
+def merging_tokenizer() -> Any:
+    """Three tokens, of which the third is the first two in a row."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    from tokenizers.decoders import Fuse
+
+    inner.decoder = Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+def test_retokenization_mismatch_is_the_share_of_contexts_that_change() -> None:
+    merging = merging_tokenizer()
+    changed, kept = [9, 0, 1], [9, 2]  # "ab" in two tokens, and in the one that encoding gives
+    assert retokenization_mismatch(merging, table(changed, kept, kept, [9, 1, 0])) == 0.25
+    assert retokenization_mismatch(merging, table(kept)) == 0
+
+
+# All together
+
+
+@pytest.mark.parametrize(("tokens", "used"), [(1, 2), (2, 2), (3, 5), (5, 5), (99, 6)])
+def test_likelihoods_are_on_as_many_whole_contexts_as_hold_the_tokens_asked_for(
+    llama: Any, tokenizer: Any, tokens: int, used: int
+) -> None:
+    heldout = table([0, 5, 6], [0, 5, 6, 7], [0, 8])
+    statistics, first = corpus_statistics(
+        llama, tokenizer, COUNTS, table([0, 5]), heldout, start_token=0, tokens=tokens
+    )
+    values = dict(statistics.iter_rows())
+    assert values["likelihood_tokens"] == used
+    assert values["first_tokens"] == 4  # of both splits
+    assert statistics.schema == {"metric": pl.String, "value": pl.Float64}
+    assert statistics["metric"].is_unique().all()
+    assert first.columns == ["token", "text", "model_probability", "corpus_frequency"]

@@ -1,0 +1,93 @@
+"""The digest of a result's code changes with that code and with nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from faithful_sae import digest
+from faithful_sae.digest import library_digest
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch) -> Path:
+    """A copy of the library that a test may edit."""
+    copy = tmp_path / "faithful_sae"
+    shutil.copytree(digest.LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(digest, "LIBRARY", copy)
+    return copy
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) >= 1, f"{file.name} no longer holds {old!r}"
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_it_does_not_depend_on_where_the_library_lies(library):
+    copied = library_digest("train")
+    digest.LIBRARY = Path(digest.__file__).parent  # monkeypatch puts it back
+    assert library_digest("train") == copied
+    assert len(copied) == 16 and int(copied, 16) >= 0
+
+
+def test_comments_docstrings_and_formatting_do_not_count(library):
+    before = library_digest("train")
+    file = library / "sparse.py"
+    edit(file, '"""Sparse products', '"""Some products')
+    edit(file, '"""The k largest', '"""What is largest')
+    edit(file, "TILE = 512", "TILE  =  (\n    512 )\n\n# a remark\n")
+    assert library_digest("train") == before
+
+
+def test_a_new_docstring_does_not_count(library):
+    (library / "bare.py").write_text("class A:\n    def f(self):\n        return 1\n")
+    before = library_digest("bare")
+    (library / "bare.py").write_text(
+        '"""M."""\nclass A:\n    """C."""\n    def f(self):\n        """F."""\n        return 1\n'
+    )
+    assert library_digest("bare") == before
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "old", "new"),
+    [
+        ("sparse", "sparse.py", "TILE = 512", "TILE = 513"),
+        ("train", "sparse.py", "TILE = 512", "TILE = 513"),  # from faithful_sae import sparse
+        ("train", "shards.py", "BUFFER_BLOCKS = 4", "BUFFER_BLOCKS = 5"),
+        ("train", "activations.py", "2048", "2049"),  # train -> shards -> activations
+        ("figures", "figures/style.py", "def ", "def renamed_"),
+        ("figures", "files.py", "def written_whole(", "def written_wholly("),
+    ],
+)
+def test_an_edit_of_code_counts_wherever_it_is_imported_from(library, module, file, old, new):
+    before = library_digest(module)
+    edit(library / file, old, new)
+    assert library_digest(module) != before
+
+
+def test_an_edit_of_code_that_is_not_imported_does_not_count(library):
+    before = library_digest("train")
+    edit(library / "probing.py", "def ", "def renamed_")
+    edit(library / "figures/style.py", "def ", "def renamed_")
+    assert library_digest("train") == before
+
+
+def test_an_import_inside_a_function_counts(library):
+    (library / "late.py").write_text("def f():\n    from faithful_sae.files import written_whole\n")
+    before = library_digest("late")
+    edit(library / "files.py", "def written_whole(", "def written_wholly(")
+    assert library_digest("late") != before
+
+
+def test_several_modules_count_together_in_any_order(library):
+    assert library_digest("train", "tidy") == library_digest("tidy", "train")
+    assert library_digest("train", "train") == library_digest("train")
+    before = library_digest("train", "statistics")
+    edit(library / "statistics.py", "def ", "def renamed_")
+    assert library_digest("train", "statistics") != before
+
+
+def test_an_unknown_module_is_an_error_that_names_it(library):
+    with pytest.raises(FileNotFoundError, match="has no module trian; correct the rule"):
+        library_digest("trian")

@@ -1,0 +1,420 @@
+"""Figures carry the numbers of their tables; they are read back from what is drawn."""
+
+import math
+import os
+import subprocess
+import sys
+from functools import cache
+from io import BytesIO
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import polars as pl
+import pytest
+
+from faithful_sae import figures
+from faithful_sae.figures.style import PALETTE, describe, looks
+from faithful_sae.statistics import Interval, seed_interval, summarise
+
+CORPORA = ["faithful", "code"]
+SEEDS = [0, 1, 2]
+PLACE = {"model": "m", "hook": "resid_pre.1", "sae": "topk"}
+CUT = {"min_activation": 1.0, "frequency": 0.1}
+GRID = [0.01, 0.1]
+
+
+def _table(rows, columns, **place):
+    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        **{name: pl.lit(value) for name, value in (place or PLACE).items()}
+    )
+
+
+def _level(corpus):
+    return 0.2 + 0.3 * CORPORA.index(corpus)
+
+
+def similarity(seeds=SEEDS):
+    rows = []
+    for corpus in CORPORA:
+        for a, b in combinations(seeds, 2):
+            for threshold in (0.5, 0.7):
+                value = _level(corpus) + 0.01 * (a + b) + (0.7 - threshold)
+                rows.append((corpus, a, b, "none", "shared_feature_ratio", threshold, value))
+            rows.append((corpus, a, b, "none", "mean_matched_cosine", None, 0.8))
+        for null, height in [("covariance", 0.11), ("untrained", 0.05)]:
+            for threshold in (0.5, 0.7):
+                rows.append((corpus, 0, 1, null, "shared_feature_ratio", threshold, height))
+            rows.append((corpus, 0, 1, null, "mean_matched_cosine", None, 2 * height))
+    columns = ["corpus", "seed", "seed_b", "null", "metric", "threshold", "value"]
+    table = _table(rows, columns).with_columns(corpus_b="corpus", latents=pl.lit("all"))
+    # A row between corpora: no figure here may count it as a pair of seeds.
+    between = table.filter(pl.col("null") == "none")[:1].with_columns(
+        corpus=pl.lit("faithful"), corpus_b=pl.lit("code"), seed_b="seed", value=pl.lit(0.99)
+    )
+    return pl.concat([table, between])
+
+
+def reconstruction(seeds=SEEDS):
+    rows = [
+        (
+            corpus,
+            seed,
+            evaluated,
+            positions,
+            metric,
+            value + 0.1 * seed + 0.5 * (positions == "all"),
+        )
+        for corpus in CORPORA
+        for evaluated in CORPORA
+        for seed in seeds
+        for positions in ("kept", "all")
+        for metric, value in [
+            ("ce_loss_increase", 1 + _level(corpus) + 3 * (corpus != evaluated)),
+            ("mse", 150 + _level(corpus)),
+            ("explained_variance", _level(evaluated)),
+        ]
+    ]
+    return _table(rows, ["corpus", "seed", "eval_corpus", "positions", "metric", "value"])
+
+
+def fake_features(seeds=SEEDS, ceiling=0.5):
+    rows = [
+        (corpus, seed, 1.0, frequency, metric, value)
+        for corpus in CORPORA
+        for seed in seeds
+        for frequency in GRID
+        for metric, value in [
+            ("fake_feature_ratio", _level(corpus) / 2 + 0.01 * seed - frequency),
+            ("dense_feature_ratio", 0.3),
+            ("fake_not_dense_ratio", 0.02),
+            ("fake_feature_ceiling", min(1.0, ceiling * 0.1 / frequency)),
+        ]
+    ]
+    return _table(rows, ["corpus", "seed", "min_activation", "frequency", "metric", "value"])
+
+
+def firing(seeds=SEEDS):
+    rows = [
+        (corpus, seed, latent, 1.0, *frequencies)
+        for corpus in CORPORA
+        for seed in seeds
+        for latent, frequencies in enumerate([(0.0, 0.05), (0.0, 0.5), (0.002, 0.5), (0.02, 0.0)])
+    ]
+    return _table(rows, ["corpus", "seed", "latent", "min_activation", "random", "heldout"])
+
+
+def probing(seeds=SEEDS):
+    rows = [
+        (corpus, "topk", seed, features, k, value + 0.01 * seed)
+        for corpus in CORPORA
+        for seed in seeds
+        for features, k, value in [
+            ("latents", None, 0.8),
+            ("latents", 5, 0.1),
+            ("reconstruction", None, 0.7),
+            ("random_dictionary", None, 0.65),
+        ]
+    ]
+    rows += [("", "", -1, "raw", None, 0.9), ("", "", -1, "majority", None, 0.6)]
+    columns = ["corpus", "sae", "seed", "features", "k", "value"]
+    place = {"model": "m", "hook": "resid_pre.1", "task": "spam", "metric": "accuracy"}
+    return _table(rows, columns, **place)
+
+
+def first_tokens():
+    texts = ["The", "\n", "$x$", "日本", *(f"t{i}" for i in range(10))]
+    rows = [
+        (corpus, i, text, 0.3 / (i + 1), 0.0 if text == "The" else 0.2 / (i + 1))
+        for corpus in CORPORA
+        for i, text in enumerate(texts)
+    ]
+    columns = ["corpus", "token", "text", "model_probability", "corpus_frequency"]
+    return _table(rows, columns, model="m")
+
+
+def norms():
+    rows = [(corpus, p, 9, 10.0, 20.0, 9e3 / (p + 1)) for corpus in CORPORA for p in range(6)]
+    columns = ["corpus", "position", "tokens", "median_norm", "p95_norm", "max_norm"]
+    return _table(rows, columns, model="m", hook="resid_pre.1")
+
+
+def training(seeds=SEEDS):
+    rows = [
+        (corpus, seed, 100 * step, _level(corpus) / step + 0.01 * seed, 0.1 * seed)
+        for corpus in CORPORA
+        for seed in seeds
+        for step in (1, 2, 3)
+    ]
+    return _table(rows, ["corpus", "seed", "tokens", "fvu", "dead_fraction"])
+
+
+def corpus_statistics(corpora=CORPORA):
+    rows = [(corpus, "surprise_gap", 0.5 * i) for i, corpus in enumerate(corpora)]
+    return _table(rows, ["corpus", "metric", "value"], model="m")
+
+
+@cache
+def tables(seeds=tuple(SEEDS)):
+    made = {
+        "similarity": similarity(seeds),
+        "reconstruction": reconstruction(seeds),
+        "fake_features": fake_features(seeds),
+        "firing_frequencies": firing(seeds),
+        "probing": probing(seeds),
+        "first_tokens": first_tokens(),
+        "norms": norms(),
+        "training": training(seeds),
+        "corpus_statistics": corpus_statistics(),
+    }
+    made["summary"] = summarise(
+        made["reconstruction"], made["similarity"], made["fake_features"], made["probing"], 0.1, 1.0
+    )
+    return made
+
+
+NAMES = [name for name in figures.__all__ if name not in ("draw", "save")]
+
+
+def _draw(name, made=None):
+    return figures.draw(name, made or tables(), CORPORA, **CUT)
+
+
+def _words(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+
+
+def _intervals(axes):
+    """What the error bars of a panel say: (x, mean, low, high), sorted."""
+    found = []
+    for container in axes.containers:
+        if isinstance(container, matplotlib.container.ErrorbarContainer):
+            line, _, (bars,) = container.lines
+            (low, high) = bars.get_segments()[0][:, 1] if bars.get_segments() else (math.nan,) * 2
+            x = float(bars.get_segments()[0][0, 0])
+            mean = math.nan if line is None else float(line.get_ydata()[0])
+            found.append((x, mean, float(low), float(high)))
+    return sorted(found)
+
+
+def _line(axes, x):
+    """The first line drawn over exactly these x."""
+    for line in axes.get_lines():
+        if np.array_equal(np.asarray(line.get_xdata(), float), np.asarray(x, float)):
+            return np.asarray(line.get_ydata(), float)
+    raise AssertionError(f"no line over {x}")
+
+
+def test_shared_features_draws_the_summary_its_intervals_its_pairs_and_its_nulls():
+    made = tables()
+    ratio, cosine = _draw("shared_features", made).axes
+    rows = made["summary"].filter(pl.col("metric") == "shared_feature_ratio")
+    expected = {row["corpus"]: (row["mean"], row["low"], row["high"]) for row in rows.to_dicts()}
+    drawn = _intervals(ratio)
+    for x, corpus in enumerate(CORPORA):
+        assert drawn[x] == pytest.approx((x, *expected[corpus]))
+        pairs = _line(ratio, [x + 0.22] * 3)
+        assert sorted(pairs) == pytest.approx([_level(corpus) + 0.01 * s for s in (1, 2, 3)])
+        assert _line(ratio, [x - 0.3, x + 0.3]) == pytest.approx(0.11)
+        assert _line(cosine, [x - 0.3, x + 0.3]) == pytest.approx(0.22)
+    assert _line(ratio, [0, 1]) == pytest.approx(0.05)  # an axhline spans the axes, 0 to 1
+    assert [tick.get_text() for tick in ratio.get_xticklabels()] == CORPORA
+
+
+def test_threshold_curves_pass_through_the_mean_over_pairs_of_seeds():
+    (axes,) = _draw("threshold_curves").axes
+    lines = {tuple(np.round(line.get_ydata(), 6)) for line in axes.get_lines()}
+    assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05)} <= lines
+
+
+def test_reconstruction_cells_hold_mean_and_half_interval_of_kept_positions():
+    ce, mse, variance = _draw("reconstruction").axes
+    half = seed_interval({0: 0.0, 1: 0.1, 2: 0.2}).high - 0.1
+    cells = {text.get_position(): text.get_text() for text in ce.texts}
+    assert cells[0, 0] == f"1.30\n±{half:.2f}"
+    assert cells[1, 0] == f"4.30\n±{half:.2f}"  # trained on the first, evaluated on the second
+    assert cells[0, 1] == f"4.60\n±{half:.2f}"
+    assert np.asarray(ce.images[0].get_array()) == pytest.approx(np.array([[1.3, 4.3], [4.6, 1.6]]))
+    assert {text.get_text().split("\n")[0] for text in mse.texts} == {"150", "151"}
+    assert [label.get_text() for label in variance.get_xticklabels()] == CORPORA
+
+
+def test_fake_feature_bars_have_the_heights_and_intervals_of_the_cut():
+    left, right = _draw("fake_features").axes
+    bars = {round(bar.get_x() + bar.get_width() / 2, 2): bar.get_height() for bar in left.patches}
+    expected = {-0.27: 0.01, 0.0: 0.3, 0.27: 0.02, 0.73: 0.16, 1.0: 0.3, 1.27: 0.02}
+    assert bars == pytest.approx(expected)
+    half = seed_interval({0: 0.0, 1: 0.01, 2: 0.02}).high - 0.01
+    drawn = {round(x, 2): (low, high) for x, _, low, high in _intervals(left)}
+    assert drawn[0.73] == pytest.approx((0.16 - half, 0.16 + half))
+    assert _line(right, GRID) == pytest.approx([0.10, 0.01])
+
+
+def test_the_ceiling_is_a_line_where_it_fits_and_words_where_it_does_not():
+    near = figures.fake_features(fake_features(ceiling=0.35), CORPORA, **CUT).axes[0]
+    assert _line(near, [0, 1]) == pytest.approx(0.35)
+    far = figures.fake_features(fake_features(ceiling=0.9), CORPORA, **CUT).axes[0]
+    assert [text.get_text() for text in far.texts] == ["ceiling 0.90, above this axis"]
+    assert far.get_ylim()[1] < 0.9
+
+
+def test_a_cut_that_was_not_measured_is_named():
+    with pytest.raises(ValueError, match=r"frequency 0\.3"):
+        figures.fake_features(fake_features(), CORPORA, min_activation=1.0, frequency=0.3)
+
+
+def test_probing_leaves_out_sparse_probes_and_draws_raw_and_majority_as_lines():
+    (axes,) = _draw("probing").axes
+    means = sorted({round(mean, 6) for _, mean, _, _ in _intervals(axes)})
+    assert means == pytest.approx([0.66, 0.71, 0.81])
+    assert _line(axes, [-0.35, 0.35]) == pytest.approx(0.9)
+    assert _line(axes, [0, 1]) == pytest.approx(0.6)
+
+
+def test_first_tokens_are_the_likeliest_under_either_with_blanks_and_glyphs_escaped():
+    upper = _draw("first_tokens").axes[0]
+    labels = [label.get_text() for label in upper.get_yticklabels()]
+    assert labels[:4] == ["'The'", "'\\n'", "'$x$'", "'\\u65e5…'"]
+    assert len(labels) == 10
+    widths = [bar.get_width() for bar in upper.patches]
+    assert widths[:10] == pytest.approx([0.3 / (i + 1) for i in range(10)])
+    assert widths[10:] == pytest.approx([0.0] + [0.2 / (i + 1) for i in range(1, 10)])
+
+
+def test_norms_and_training_draw_the_numbers_of_their_tables():
+    median, p95, largest = _draw("norms").axes
+    assert _line(median, range(6)) == pytest.approx([10.0] * 6)
+    assert _line(largest, range(6)) == pytest.approx([9e3 / (p + 1) for p in range(6)])
+    fvu, dead = _draw("training_curves").axes
+    assert _line(fvu, [100, 200, 300]) == pytest.approx([0.21, 0.11, 0.2 / 3 + 0.01])
+    band = dead.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.0, 0.2))
+
+
+def test_firing_histogram_counts_every_latent_once():
+    axes = _draw("firing_frequencies").axes[0]
+    heldout, random = (patch.get_data().values for patch in axes.patches if not patch.get_fill())
+    never = sorted(
+        float(line.get_ydata()[0]) for line in axes.get_lines() if len(line.get_xdata()) == 1
+    )
+    assert never == pytest.approx([0.25, 0.5])
+    assert heldout.sum() == pytest.approx(0.75)
+    assert random.sum() == pytest.approx(0.5)
+
+
+def test_dose_response_puts_each_corpus_at_its_gap_with_its_name():
+    made = tables()
+    axes = _draw("dose_response", made).axes[0]
+    rows = made["summary"].filter(pl.col("metric") == "shared_feature_ratio").sort("mean")
+    expected = [
+        (0.5 * CORPORA.index(row["corpus"]), row["mean"], row["low"], row["high"])
+        for row in rows.to_dicts()
+    ]
+    assert _intervals(axes) == [pytest.approx(row) for row in sorted(expected)]
+    assert [text.get_text() for text in axes.texts] == CORPORA
+
+
+@pytest.mark.parametrize(("count", "fitted"), [(4, 0), (5, 1)])
+def test_a_line_is_fitted_from_five_corpora_on(count, fitted):
+    corpora = [f"c{i}" for i in range(count)]
+    rows = [
+        (corpus, "fake_feature_ratio", 0.1 * i, 0.0, 1.0, 3) for i, corpus in enumerate(corpora)
+    ]
+    summary = _table(rows, ["corpus", "metric", "mean", "low", "high", "seeds"])
+    axes = figures.dose_response(summary, corpus_statistics(corpora), corpora).axes[2]
+    lines = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+    assert len(lines) == fitted
+    for line in lines:
+        assert line.get_ydata() == pytest.approx([0.0, 0.4])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("first_tokens", "norms")])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_figure_over_seeds_says_how_many_or_that_they_are_too_few(name, seeds):
+    heading = " ".join(_words(_draw(name, tables(tuple(SEEDS[:seeds])))))
+    if seeds == 3:
+        assert "n = 3 seeds" in heading
+    else:
+        assert "n = 1 seed" in heading or "too few seeds" in heading
+        assert "95 % interval" not in heading
+
+
+def test_seed_counts_that_differ_are_given_as_a_range():
+    intervals = [Interval(0.1, 0.0, 0.2, 3), Interval(0.1, math.nan, math.nan, 1)]
+    assert describe(intervals).endswith("n = 1 to 3 seeds")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_combination_gets_panels_of_its_own_and_no_word_is_too_small(name):
+    one = tables()
+    two = {
+        key: pl.concat([table, table.with_columns(model=pl.lit("other"))])
+        for key, table in one.items()
+    }
+    figure = _draw(name, two)
+    assert len(figure.axes) == 2 * len(_draw(name, one).axes)
+    assert any(word.startswith("other") for word in _words(figure))
+    sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
+    assert min(sizes) >= 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_rows_does_not_change_a_figure(name):
+    made = tables()
+    shuffled = {key: t.sample(fraction=1, shuffle=True, seed=1) for key, t in made.items()}
+    pixels = []
+    for version in (made, shuffled):
+        drawn = BytesIO()
+        _draw(name, version).savefig(drawn, format="png", dpi=50)
+        pixels.append(drawn.getvalue())
+    assert pixels[0] == pixels[1]
+
+
+def test_a_colour_stays_with_its_place_and_many_corpora_stay_apart():
+    assert looks(["a", "b"])["b"].colour == looks(["x", "b", "c"])["b"].colour == PALETTE[1]
+    assert len(set(looks([f"c{i}" for i in range(18)]).values())) == 18
+
+
+def test_a_table_about_other_corpora_is_an_error():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        figures.norms(norms(), ["elsewhere"])
+
+
+def test_two_values_of_one_seed_are_an_error():
+    with pytest.raises(ValueError, match="several values"):
+        figures.reconstruction(pl.concat([reconstruction(), reconstruction()]), CORPORA)
+
+
+SAVE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_figures as t
+out = Path(sys.argv[2])
+t.figures.save(t._draw("first_tokens"), out / "a.pdf", out / "a.png", 60)
+"""
+
+
+def test_the_same_table_gives_the_same_bytes_in_another_process(tmp_path):
+    saved = []
+    for salt in ("1", "2"):
+        out = tmp_path / salt
+        environment = os.environ | {
+            "PYTHONHASHSEED": salt,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "SOURCE_DATE_EPOCH": salt,
+        }
+        command = [sys.executable, "-c", SAVE, str(Path(__file__).parent), str(out)]
+        subprocess.run(command, check=True, env=environment)
+        saved.append([(out / "a.pdf").read_bytes(), (out / "a.png").read_bytes()])
+    assert saved[0] == saved[1]
+    assert b"/Type3" not in saved[0][0] and b"CreationDate" not in saved[0][0]
+
+
+def test_a_figure_that_cannot_be_saved_leaves_no_file(tmp_path):
+    figure = _draw("norms")
+    figure.axes[0].set_title("$unclosed {$")
+    with pytest.raises(ValueError):
+        figures.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
+    assert list(tmp_path.iterdir()) == []

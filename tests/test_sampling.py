@@ -1,0 +1,203 @@
+"""Sampling draws from the model's own distribution, and documents depend on their number alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from torch import Tensor
+
+from faithful_sae.sampling import Sample, document_uniforms, draw, sample_documents
+
+SETTINGS: dict[str, Any] = {
+    "start_token": 0,
+    "end_tokens": [1, 7, 9, 30, 44],
+    "context_length": 16,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "seed": 5,
+    "block": 8,
+}
+ALMOST_ONE = np.nextafter(1.0, 0.0)
+
+
+def sampled(model: Any, documents: range, **changes: Any) -> list[Sample]:
+    return list(sample_documents(model, documents, **SETTINGS | changes))
+
+
+def slow_draw(probabilities: np.ndarray, u: float) -> int:
+    """The first index at which the running sum exceeds u times the total."""
+    cumulative = np.cumsum(np.asarray(probabilities, np.float64))
+    return int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+
+
+def slow_document(model: Any, number: int, **changes: Any) -> Sample:
+    """One document, token by token, without a cache or a batch."""
+    asked = SETTINGS | changes
+    uniforms = document_uniforms(asked["seed"], number, asked["context_length"])
+    tokens = [asked["start_token"]]
+    for u in uniforms[1:]:
+        logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
+        p = (logits.double() / asked["temperature"]).softmax(-1).numpy()
+        tokens.append(slow_draw(p, u))
+        if tokens[-1] in asked["end_tokens"]:
+            return Sample(number, tokens[1:], True)
+    return Sample(number, tokens[1:], False)
+
+
+def assert_drawn_from(tokens: Tensor, probabilities: Tensor) -> None:
+    """Chi-square test, rare tokens pooled; deterministic, since every seed is fixed."""
+    expected = (probabilities.double() / probabilities.double().sum()).numpy() * len(tokens)
+    counts = np.bincount(tokens.numpy(), minlength=len(expected)).astype(float)
+    assert not counts[expected == 0].any()
+    rare = expected < 5
+    counts = np.r_[counts[~rare], counts[rare].sum()]
+    expected = np.r_[expected[~rare], expected[rare].sum()]
+    some = expected > 0
+    assert chisquare(counts[some], expected[some]).pvalue > 1e-3
+
+
+def uniforms(n: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).random(n))
+
+
+def test_documents_equal_those_written_one_by_one_without_cache(family_model: Any) -> None:
+    documents = sampled(family_model, range(0, 16))
+    assert documents == [slow_document(family_model, n) for n in range(16)]
+    lengths = {len(d.tokens) for d in documents}
+    assert len(lengths) > 3  # rows were dropped on the way, at several lengths
+    assert {d.ended for d in documents} == {True, False}
+
+
+def test_a_temperature_divides_the_logits(llama: Any) -> None:
+    documents = sampled(llama, range(0, 8), temperature=0.5)
+    assert documents == [slow_document(llama, n, temperature=0.5) for n in range(8)]
+    assert documents != sampled(llama, range(0, 8))
+
+
+def test_documents_do_not_depend_on_shards(family_model: Any) -> None:
+    together = sampled(family_model, range(0, 16))
+    assert together == sampled(family_model, range(0, 8)) + sampled(family_model, range(8, 16))
+
+
+def test_documents_depend_on_seed_and_number(llama: Any) -> None:
+    documents = sampled(llama, range(0, 8))
+    assert documents != [d._replace(document=d.document - 8) for d in sampled(llama, range(8, 16))]
+    assert documents != sampled(llama, range(0, 8), seed=6)
+    assert documents == sampled(llama, range(0, 8))
+
+
+@pytest.mark.parametrize("documents", [range(0, 12), range(4, 12), range(3, 8)])
+def test_partial_blocks_are_refused(llama: Any, documents: range) -> None:
+    with pytest.raises(ValueError, match="whole blocks of 8"):
+        sampled(llama, documents)
+
+
+def test_documents_keep_their_end_token_and_stop_there(llama: Any) -> None:
+    for document in sampled(llama, range(0, 64)):
+        ends = [t in SETTINGS["end_tokens"] for t in document.tokens]
+        assert not any(ends[:-1])
+        assert ends[-1] == document.ended
+        assert document.ended or len(document.tokens) == SETTINGS["context_length"] - 1
+
+
+def test_without_end_tokens_every_document_is_full(llama: Any) -> None:
+    documents = sampled(llama, range(0, 8), end_tokens=[])
+    assert [(len(d.tokens), d.ended) for d in documents] == [(15, False)] * 8
+
+
+def test_the_models_generation_config_is_ignored(llama: Any) -> None:
+    documents = sampled(llama, range(0, 8))
+    kept = llama.generation_config
+    llama.generation_config = type(kept)(temperature=0.01, top_k=1, do_sample=True)
+    try:
+        assert sampled(llama, range(0, 8)) == documents
+    finally:
+        llama.generation_config = kept
+
+
+def test_first_tokens_have_the_models_probabilities(llama: Any) -> None:
+    documents = sampled(llama, range(0, 4096), context_length=2, block=1024)
+    first = torch.tensor([d.tokens[0] for d in documents])
+    p = llama(input_ids=torch.tensor([[0]])).logits[0, -1].softmax(-1)
+    assert p.max() > 4 / len(p)  # a uniform draw would not pass
+    assert_drawn_from(first, p)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_have_the_tempered_probabilities(temperature: float) -> None:
+    logits = torch.randn(300, generator=torch.Generator().manual_seed(0)) * 2
+    tokens = draw(logits.expand(20_000, -1), uniforms(20_000), temperature, 1.0)
+    assert_drawn_from(tokens, (logits / temperature).softmax(-1))
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9])
+@pytest.mark.parametrize("candidates", [1024, 4])  # within the candidates, and beyond them
+def test_top_p_draws_from_the_renormalised_nucleus(
+    top_p: float, candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faithful_sae.sampling.TOP_P_CANDIDATES", candidates)
+    logits = torch.randn(100, generator=torch.Generator().manual_seed(1))
+    p = logits.double().softmax(-1)
+    order = p.argsort(descending=True)
+    size = int((p[order].cumsum(0) < top_p).sum()) + 1  # smallest set of mass >= top_p
+    assert size > 4
+    nucleus = torch.zeros_like(p)
+    nucleus[order[:size]] = p[order[:size]] / p[order[:size]].sum()
+    tokens = draw(logits.expand(20_000, -1), uniforms(20_000), 1.0, top_p)
+    assert set(tokens.tolist()) == set(order[:size].tolist())
+    assert_drawn_from(tokens, nucleus)
+
+
+def test_a_nucleus_beyond_the_candidates_in_one_row_changes_no_other_row() -> None:
+    peaked, flat = torch.full((3000,), -20.0), torch.zeros(3000)
+    peaked[[5, 7]] = torch.tensor([3.0, 2.9])
+    u = torch.tensor([0.7, 0.9], dtype=torch.float64)
+    both = draw(torch.stack([peaked, flat]), u, 1.0, 0.9)
+    assert both[0] == draw(peaked[None], u[:1], 1.0, 0.9) == 7
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    vocabulary=st.sampled_from([1, 2, 61, 255, 256, 257, 1000, 5003]),
+    u=st.one_of(st.sampled_from([0.0, ALMOST_ONE]), st.floats(0, ALMOST_ONE)),
+    seed=st.integers(0, 2**32 - 1),
+    zero_head=st.floats(0, 0.9),
+    zero_tail=st.floats(0, 0.9),
+)
+def test_a_draw_is_the_quantile_of_a_slow_cumulative_sum(
+    vocabulary: int, u: float, seed: int, zero_head: float, zero_tail: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 4, vocabulary).astype(np.float32)
+    logits[: int(zero_head * vocabulary / 2)] = -np.inf
+    logits[vocabulary - int(zero_tail * vocabulary / 2) :] = -np.inf
+    p = torch.from_numpy(logits).softmax(-1)
+    token = int(draw(torch.from_numpy(logits)[None], torch.tensor([u]).double(), 1.0, 1.0))
+    assert p[token] > 0
+    # Sums in another order may differ in their last bits: the quantile holds within those.
+    cumulative = np.r_[0.0, np.cumsum(p.double().numpy())] / float(p.double().sum())
+    assert cumulative[token] - 1e-12 <= u <= cumulative[token + 1] + 1e-12
+    reference = slow_draw(p.numpy(), u)
+    assert token == reference or abs(cumulative[max(token, reference)] - u) < 1e-12
+
+
+@pytest.mark.parametrize("vocabulary", [256, 300, 1024])
+def test_extreme_quantiles_are_the_first_and_last_possible_token(vocabulary: int) -> None:
+    logits = torch.full((2, vocabulary), float("-inf"))
+    # The last of a block of 256, and nothing after it; the likelier one comes first under top_p.
+    logits[:, 3], logits[:, 255] = 1.0, 0.0
+    u = torch.tensor([0.0, ALMOST_ONE], dtype=torch.float64)
+    for top_p in (1.0, 0.99):
+        assert draw(logits, u, 1.0, top_p).tolist() == [3, 255]
+
+
+def test_uniforms_are_a_fixed_property_of_seed_and_document() -> None:
+    long, short = document_uniforms(0, 3, 50), document_uniforms(0, 3, 20)
+    assert np.array_equal(long[:20], short)
+    others = [document_uniforms(0, 4, 50), document_uniforms(1, 3, 50), document_uniforms(3, 0, 50)]
+    assert all(not np.isin(long, other).any() for other in others)
+    assert ((long >= 0) & (long < 1)).all()
