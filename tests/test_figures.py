@@ -50,7 +50,7 @@ def similarity(seeds=SEEDS):
     columns = ["corpus", "seed", "seed_b", "null", "metric", "threshold", "value"]
     table = _table(rows, columns).with_columns(corpus_b="corpus", latents=pl.lit("all"))
     # A row between corpora: no figure here may count it as a pair of seeds.
-    between = table.filter(pl.col("null") == "none")[:1].with_columns(
+    between = table.filter(pl.col("null") == "none", pl.col("threshold") == 0.7)[:1].with_columns(
         corpus=pl.lit("faithful"), corpus_b=pl.lit("code"), seed_b="seed", value=pl.lit(0.99)
     )
     return pl.concat([table, between])

@@ -6,6 +6,7 @@ refers to another entry) is checked here; what needs the model is checked by `de
 
 from copy import deepcopy
 from difflib import get_close_matches
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ Config = dict[str, Any]
 RESERVED = {
     "uniform-tokens": "the random input of the fake-feature evaluation",
     "between-corpora": "the folder of comparisons between corpora",
+    "probing-baselines": "the folder of probes that depend on no corpus",
 }
 
 
@@ -86,23 +88,25 @@ def _sentence(error: ValidationError, config: Config, schema: Config) -> str:
     rules: Config = error.schema  # type: ignore[assignment]
     if error.validator == "additionalProperties":
         known = list(rules["properties"])
-        unknown = next(k for k in found if k not in known)
-        return f"{_join(path, unknown)}: unknown key{_nearest(unknown, known)}."
+        unknown = str(next(k for k in found if k not in known))
+        return f"{_join(path, unknown)}: unknown key{_nearest(unknown, known)}"
     if error.validator == "required":
         missing = next(k for k in error.validator_value if k not in found)
         return f"{_join(path, missing)}: this key is required{_about(rules, missing)}."
     if error.validator == "enum":
         known = [str(v) for v in error.validator_value]
-        return f"{key}: {found!r} is unknown{_nearest(str(found), known)}."
+        return f"{key}: {found!r} is unknown{_nearest(str(found), known)}"
     if error.validator == "type":
         kinds = error.validator_value
         kind = " or ".join(kinds) if isinstance(kinds, list) else kinds
         hint = ""
-        if isinstance(found, str) and kind in ("number", "integer"):
+        if isinstance(found, str) and kind.startswith(("number", "integer")):
             hint = "; YAML reads 3e-4 as text, write 3.0e-4"
         return f"{key}: {found!r} must be of type {kind}{hint}."
     if error.validator == "pattern":
         return f"{key}: {found!r} must match {error.validator_value}."
+    if error.validator == "contains":
+        return f"{key}: {found!r} must contain {error.validator_value['const']}."
     return f"{key}: {error.message}."
 
 
@@ -113,7 +117,7 @@ def _source_sentence(
     sources = [branch["properties"]["source"]["const"] for branch in branches]
     if not isinstance(entry, dict) or entry.get("source") not in sources:
         source = entry.get("source") if isinstance(entry, dict) else entry
-        return f"{key}.source: {source!r} is unknown{_nearest(str(source), sources)}."
+        return f"{key}.source: {source!r} is unknown{_nearest(str(source), sources)}"
     branch = branches[sources.index(entry["source"])]
     inner = next(Draft202012Validator(branch | {"$defs": schema["$defs"]}).iter_errors(entry))
     return f"{key}.{_sentence(inner, config, schema)}".replace(".config:", ":")
@@ -129,8 +133,8 @@ def _about(schema: Config, key: str) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; valid here: {', '.join(known)}"
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; valid here: {', '.join(known) or 'none'}."
 
 
 def _check_references(config: Config, root: Path) -> None:
@@ -142,11 +146,10 @@ def _check_references(config: Config, root: Path) -> None:
                 if kind in entry and entry[kind] not in known:
                     raise ConfigError(
                         f"{section}.{name}.{kind}: {entry[kind]!r} is not under {kind}s"
-                        f"{_nearest(entry[kind], list(known))}."
+                        f"{_nearest(entry[kind], list(known))}"
                     )
-            if entry["source"] == "path" and not list(root.glob(entry["path"])):
-                if not (root / entry["path"]).exists():  # glob takes no absolute path
-                    raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist.")
+            if entry["source"] == "path" and not _matches(root, entry["path"]):
+                raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist.")
     for name, model in config["models"].items():
         if model["source"] == "random_like":
             base = config["models"][model["model"]]
@@ -155,10 +158,23 @@ def _check_references(config: Config, root: Path) -> None:
                     f"models.{name}.model: {model['model']} is itself random; name the model "
                     "whose architecture it has."
                 )
-    for name in (*config["corpora"], *config["tasks"]):
-        if name in RESERVED:
-            raise ConfigError(f"{name}: the name is kept for {RESERVED[name]}; choose another.")
-        if name in config["corpora"] and name in config["tasks"]:
-            raise ConfigError(f"tasks.{name}: a corpus has this name too; choose another.")
+    for section in ("corpora", "tasks"):
+        for name in RESERVED.keys() & config[section].keys():
+            raise ConfigError(
+                f"{section}.{name}: the name is kept for {RESERVED[name]}; choose another."
+            )
+    for name in config["tasks"].keys() & config["corpora"].keys():
+        raise ConfigError(f"tasks.{name}: a corpus has this name too; choose another.")
+    for name, sae in config["saes"].items():
+        if 0 < sae["training_tokens"] < sae["batch_size"]:
+            raise ConfigError(
+                f"saes.{name}.training_tokens: {sae['training_tokens']} do not fill one batch of "
+                f"{sae['batch_size']}; raise them, lower batch_size, or set 0 for no training."
+            )
     if not any(model["hooks"] for model in config["models"].values()):
         raise ConfigError("models: no model has hooks, so there is nothing to study.")
+
+
+def _matches(root: Path, pattern: str) -> bool:
+    """Whether a path, which may be absolute, or a glob has a file; a name that exists is itself."""
+    return (root / pattern).exists() or bool(glob(pattern, root_dir=root, recursive=True))
