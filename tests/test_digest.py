@@ -1,5 +1,7 @@
 """The digest of a result's code changes with that code and with nothing else."""
 
+import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import pytest
 
 from faithful_sae import digest
 from faithful_sae.digest import library_digest
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -91,3 +95,39 @@ def test_several_modules_count_together_in_any_order(library):
 def test_an_unknown_module_is_an_error_that_names_it(library):
     with pytest.raises(FileNotFoundError, match="has no module trian; correct the rule"):
         library_digest("trian")
+
+
+def files_behind(*modules: str) -> set[Path]:
+    """The library's files that these modules are made of and import, at any distance."""
+    todo, found = list(modules), set()
+    while todo:
+        for file in digest._files(todo.pop()):
+            if file not in found:
+                found.add(file)
+                todo += digest._imports(ast.parse(file.read_text()))
+    return found
+
+
+def rules_with_a_digest() -> dict[str, tuple[list[str], Path]]:
+    """rule -> (modules in its `library_digest`, its script), read from the rule files' text."""
+    found = {}
+    for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        for rule in re.split(r"^(?=rule )", file.read_text(), flags=re.MULTILINE)[1:]:
+            if modules := re.search(r"library_digest\(([^)]*)\)", rule):
+                script = re.search(r'^    script:\n +"\.\./(.+)"', rule, flags=re.MULTILINE)
+                names = re.findall(r'"(\w+)"', modules.group(1))
+                found[rule.split(":")[0]] = (names, ROOT / "workflow" / script.group(1))
+    return found
+
+
+# A script may import what cannot change its output otherwise than through its inputs: `shard_of`
+# shares out the work only, and the tables that figures read are made anew with `tables`.
+HARMLESS = {"rule generate_corpus": {"shards"}, "rule draw_figures": {"tables"}}
+
+
+@pytest.mark.parametrize("rule", sorted(rules_with_a_digest()))
+def test_the_digest_of_a_rule_covers_all_that_its_script_imports(rule):
+    modules, script = rules_with_a_digest()[rule]
+    named = set(digest._imports(ast.parse(script.read_text()))) - HARMLESS.get(rule, set())
+    imported = files_behind(*named)
+    assert {f.stem for f in imported - files_behind(*modules)} == set()

@@ -121,7 +121,8 @@ def test_blocks_give_the_row_numbers_of_what_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "remedy"), [(70_000.0, "bfloat16"), (float("inf"), "float32"), (float("nan"), "float32")]
+    ("value", "remedy"),
+    [(70_000.0, "bfloat16"), (float("inf"), "float32"), (float("nan"), "float32")],
 )
 def test_a_value_that_does_not_fit_is_an_error_and_leaves_no_file(tmp_path, value, remedy):
     x = rows_of()
@@ -294,6 +295,20 @@ def test_blocks_are_mixed_within_a_batch(tmp_path):
     read = Shards(write_shards(tmp_path, rows_of(), LENGTHS), EVERY_POSITION)
     batch = next(read.shuffled(20, seed=0))
     assert len({n // 16 for n in numbers(batch)}) > 2
+
+
+def test_blocks_are_visited_in_another_order_in_every_epoch_and_for_every_seed(tmp_path):
+    """The blocks that are mixed first: those of the first 64 rows, if nothing moved them."""
+    read = Shards(write_shards(tmp_path, rows_of(400), [16] * 25), EVERY_POSITION)
+
+    def mixed_first(seed):
+        stream = islice(read.shuffled(16, seed), 50)
+        rows = [n for batch in stream for n in numbers(batch)]
+        return [frozenset(n // 16 for n in rows[start : start + 64]) for start in (0, 400)]
+
+    found = [*mixed_first(seed=0), *mixed_first(seed=1)]
+    assert all(len(blocks) == shards.BUFFER_BLOCKS for blocks in found)
+    assert len({frozenset(range(4)), *found}) == 5
 
 
 def test_shuffling_never_holds_more_than_the_buffer(tmp_path, monkeypatch):

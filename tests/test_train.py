@@ -107,7 +107,10 @@ def test_the_auxiliary_loss_moves_dead_latents_and_not_the_decoder_bias():
     without.tokens_since_fired.zero_()
     assert with_dead.backward(x).dead == 4 and without.backward(x).dead == 0
     assert torch.equal(with_dead.sae.b_dec.grad, without.sae.b_dec.grad)
-    for a, b in [(with_dead.sae.W_dec, without.sae.W_dec), (with_dead.W_enc_rows, without.W_enc_rows)]:
+    for a, b in [
+        (with_dead.sae.W_dec, without.sae.W_dec),
+        (with_dead.W_enc_rows, without.W_enc_rows),
+    ]:
         assert torch.equal(a.grad[4:], b.grad[4:])
         assert (a.grad[:4] != b.grad[:4]).any(1).all()
 

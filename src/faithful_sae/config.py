@@ -60,7 +60,7 @@ def _fill(value: Any, schema: Config, whole: Config) -> Any:
 
 
 def _resolve(value: Any, schema: Config, whole: Config) -> Config:
-    """The schema that applies to `value`: references followed, the branch of its `source` chosen."""
+    """The schema that applies to `value`: references followed, the branch of `source` chosen."""
     if "$ref" in schema:
         name = schema["$ref"].removeprefix("#/$defs/")
         schema = whole["$defs"][name] | {k: v for k, v in schema.items() if k != "$ref"}
@@ -85,7 +85,7 @@ def _sentence(error: ValidationError, config: Config, schema: Config) -> str:
     found = error.instance
     if error.validator == "oneOf":
         return _source_sentence(key, found, error.validator_value, config, schema)
-    rules: Config = error.schema  # type: ignore[assignment]
+    rules: Config = error.schema
     if error.validator == "additionalProperties":
         known = list(rules["properties"])
         unknown = str(next(k for k in found if k not in known))
@@ -134,7 +134,9 @@ def _about(schema: Config, key: str) -> str:
 
 def _nearest(name: str, known: list[str]) -> str:
     close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; valid here: {', '.join(known) or 'none'}."
+    return (
+        f"; did you mean {close[0]}?" if close else f"; valid here: {', '.join(known) or 'none'}."
+    )
 
 
 def _check_references(config: Config, root: Path) -> None:

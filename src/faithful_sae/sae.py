@@ -67,7 +67,10 @@ class SAE:
 
     def to(self, device: torch.device) -> Self:
         return type(self)(
-            *(t.to(device) for t in (self.W_enc, self.b_enc, self.W_dec, self.b_dec)),
+            W_enc=self.W_enc.to(device),
+            b_enc=self.b_enc.to(device),
+            W_dec=self.W_dec.to(device),
+            b_dec=self.b_dec.to(device),
             k=self.k,
             threshold=None if self.threshold is None else self.threshold.to(device),
         )

@@ -1,9 +1,9 @@
 """The on-disk format of activations: the only module that knows it.
 
 One Parquet file per shard, one row per token. The activation is ONE fixed-width binary value per
-row, uncompressed, without dictionary or statistics: plain Parquet that reads at the speed of memcpy,
-17 times faster than a list of floats (benchmarks/). The file's metadata says model, hook, dtype and
-width. Every page carries a checksum that every read verifies.
+row, uncompressed, without dictionary or statistics: plain Parquet that reads at the speed of
+memcpy, 17 times faster than a list of floats (benchmarks/). The file's metadata says model, hook,
+dtype and width. Every page carries a checksum that every read verifies.
 """
 
 import shutil
@@ -69,7 +69,8 @@ def require_disk(folder: Path, n_bytes: int, what: str) -> None:
     if free < n_bytes:
         raise OSError(
             f"{what} need {n_bytes / 1e9:.1f} GB but the disk of {folder} has {free / 1e9:.1f} GB "
-            "free; free space, lower corpus_size.train_tokens or choose a narrower activations.dtype."
+            "free; free space, lower corpus_size.train_tokens or choose a narrower "
+            "activations.dtype."
         )
 
 

@@ -1,0 +1,237 @@
+"""The real workflow: the tiny study end to end, what reruns, what fails early, what is documented.
+
+The tests work on a copy of the repository, so that they may edit it.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.workflow
+
+
+def snakemake(repository: Path, *arguments: str, directory: str = "tests/tiny") -> str:
+    """Standard output and error of Snakemake; its exit status is in the last line."""
+    command = [sys.executable, "-m", "snakemake", "--directory", directory, *arguments]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    return f"{done.stdout}{done.stderr}\nexit {done.returncode}"
+
+
+def planned(output: str) -> dict[str, int]:
+    """Rule -> number of jobs, from the statistics of a dry run."""
+    table = output.partition("Job stats:")[2]
+    return {
+        rule: int(count)
+        for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.M)
+        if rule not in ("total", "all")
+    }
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A copy of the repository in which the tiny study has been run."""
+    repository = tmp_path_factory.mktemp("repository")
+    for name in ("Snakefile", "config.yaml", "workflow", "src", "envs"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, repository / name)
+    shutil.copytree(
+        ROOT / "tests/tiny",
+        repository / "tests/tiny",
+        ignore=shutil.ignore_patterns("results", "resources", ".snakemake"),
+    )
+    output = snakemake(repository, "--cores", "2", "--show-failed-logs")
+    assert output.endswith("exit 0"), output[-8000:]
+    return repository
+
+
+@pytest.fixture
+def edit(study):
+    """Replace text in a file of the copy for the length of one test."""
+    saved: dict[Path, str] = {}
+
+    def replace(name: str, old: str, new: str) -> None:
+        path = study / name
+        text = path.read_text()
+        assert old in text
+        saved.setdefault(path, text)
+        path.write_text(text.replace(old, new, 1))
+
+    yield replace
+    for path, text in saved.items():
+        path.write_text(text)
+
+
+def table(study: Path, name: str) -> pl.DataFrame:
+    return pl.read_csv(study / f"tests/tiny/results/tiny/tables/{name}.csv", infer_schema_length=None)
+
+
+def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(study):
+    results = study / "tests/tiny/results/tiny"
+    assert {path.stem for path in (results / "tables").iterdir()} == {
+        *("corpus_statistics", "first_tokens", "activation_statistics", "norms", "training"),
+        *("reconstruction", "similarity", "fake_features", "firing_frequencies", "probing"),
+        "summary",
+    }
+    pngs = {path.stem for path in (results / "figures").glob("*.png")}
+    assert pngs == {path.stem for path in (results / "figures").glob("*.pdf")}
+    assert len(pngs) == 10
+    assert "Nothing to be done" in snakemake(study, "--cores", "1")
+
+
+def test_every_sae_of_the_study_is_in_every_table_that_is_about_saes(study):
+    tiny = yaml.safe_load((ROOT / "tests/tiny/config.yaml").read_text())
+    saes = {
+        (corpus, sae, seed)
+        for corpus in tiny["corpora"]
+        for sae in tiny["saes"]
+        for seed in tiny["seeds"]
+    }
+    for name in ("training", "reconstruction", "fake_features", "firing_frequencies"):
+        found = table(study, name).select("corpus", "sae", "seed").unique().rows()
+        assert set(found) == saes, name
+    matrix = table(study, "reconstruction").select("corpus", "eval_corpus").unique()
+    assert len(matrix) == len(tiny["corpora"]) ** 2
+
+
+def test_numbers_of_the_tiny_study_obey_what_their_definitions_imply(study):
+    reconstruction = table(study, "reconstruction").pivot(on="metric", values="value")
+    assert ((reconstruction["fvu"] + reconstruction["explained_variance"]) - 1).abs().max() < 1e-9
+    topk = reconstruction.filter(pl.col("sae") == "topk")
+    assert topk["l0"].max() <= 4
+    fake = table(study, "fake_features").filter(pl.col("sae") == "topk")
+    fake = fake.pivot(on="metric", values="value")
+    assert (fake["fake_feature_ratio"] <= fake["fake_feature_ceiling"] + 1e-12).all()
+    cosine = table(study, "similarity").filter(pl.col("metric") == "mean_matched_cosine")
+    assert cosine["value"].is_between(-1, 1).all()
+    gap = table(study, "corpus_statistics").filter(pl.col("metric") == "surprise_gap")
+    assert gap.filter(pl.col("corpus") == "faithful")["value"].item() < 0.2
+
+
+def test_a_figure_setting_plans_figures_alone(study, edit):
+    edit("tests/tiny/config.yaml", "study: tiny\n", "study: tiny\nfigures: {dpi: 80}\n")
+    assert planned(snakemake(study, "-n")) == {"draw_figures": 1}
+
+
+def test_editing_the_trainer_plans_training_and_what_follows_alone(study, edit):
+    edit("src/faithful_sae/train.py", "AUXILIARY_WEIGHT = 1 / 32", "AUXILIARY_WEIGHT = 1 / 16")
+    rules = planned(snakemake(study, "-n"))
+    assert rules["train_sae"] == 8
+    assert {"reconstruction", "similarity", "fake_features", "probing", "draw_figures"} <= set(rules)
+    assert not {
+        *("randomize", "generate_corpus", "tokenize_corpus", "extract_activations"),
+        *("corpus_statistics", "activation_statistics", "probing_baselines"),
+    } & set(rules)
+
+
+def test_comments_docstrings_and_threads_plan_nothing(study, edit):
+    edit("src/faithful_sae/train.py", "import hashlib", "# a comment\nimport hashlib")
+    edit("src/faithful_sae/train.py", '"""Train one sparse', '"""Train one very sparse')
+    assert "Nothing to be done" in snakemake(study, "-n", "--cores", "2")
+
+
+def test_another_seed_trains_one_more_sae_per_corpus_and_keeps_the_rest(study, edit):
+    edit("tests/tiny/config.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]")
+    rules = planned(snakemake(study, "-n"))
+    assert rules["train_sae"] == 4
+    assert "extract_activations" not in rules and "generate_corpus" not in rules
+
+
+def test_another_hook_leaves_corpora_alone(study, edit):
+    edit("tests/tiny/config.yaml", "hooks: [resid_pre.1]", "hooks: [resid_pre.1, resid_pre.2]")
+    rules = planned(snakemake(study, "-n"))
+    assert rules["train_sae"] == 8
+    assert not {"generate_corpus", "collect_corpus", "tokenize_corpus"} & set(rules)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("study: tiny", "study: tiny\nsedes: [1]", "sedes: unknown key; did you mean seeds?"),
+        ("k: 4", "k: many", "saes.topk.k: 'many' must be of type integer"),
+        ("path: notes.jsonl", "path: nowhere.jsonl", "corpora.notes.path: nowhere.jsonl does not"),
+    ],
+)
+def test_a_bad_config_fails_in_one_line_before_any_work(study, edit, old, new, said):
+    edit("tests/tiny/config.yaml", old, new)
+    output = snakemake(study, "-n")
+    assert said in output and not output.endswith("exit 0")
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[resid_pre.1]", "[resid_pre.7]", "models.tiny.hooks: resid_pre.7 lies beyond"),
+        ("k: 4", "k: 65", "saes.topk.k: 65 active latents exceed d_sae = 64"),
+    ],
+)
+def test_what_only_the_model_can_tell_fails_before_other_work(study, edit, old, new, said):
+    edit("tests/tiny/config.yaml", "study: tiny", "study: other")
+    edit("tests/tiny/config.yaml", old, new)
+    output = snakemake(study, "--cores", "1", "--show-failed-logs")
+    assert said in output and output.endswith("exit 1")
+    assert not (study / "tests/tiny/results/other/tiny/faithful").exists()
+    shutil.rmtree(study / "tests/tiny/results/other", ignore_errors=True)
+
+
+def test_a_damaged_shard_is_named_and_no_sae_is_left(study, edit):
+    folder = study / "tests/tiny/results/tiny/tiny/faithful/resid_pre.1"
+    shard = folder / "train/shard0.parquet"
+    whole = shard.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 1
+    shard.write_bytes(damaged)
+    weights = folder / "topk/seed0/sae_weights.safetensors"
+    kept = weights.read_bytes()
+    try:
+        target = str(weights.relative_to(study / "tests/tiny"))
+        output = snakemake(study, target, "-R", "train_sae", "--cores", "1", "--show-failed-logs")
+        assert "shard0.parquet is damaged" in output and output.endswith("exit 1")
+        assert not weights.exists()
+    finally:
+        shard.write_bytes(whole)
+        weights.write_bytes(kept)
+
+
+def test_configfile_replaces_the_default_study(study):
+    output = snakemake(study, "-n", "--configfile", "tests/tiny/config.yaml", directory="tests/tiny")
+    assert "smollm2" not in output and not output.endswith("exit 0") or "tiny" in output
+    default = snakemake(study, "-n", directory=".")
+    assert "results/demo/" in default and default.endswith("exit 0")
+
+
+def test_the_report_is_one_offline_html_with_every_figure(study):
+    output = snakemake(study, "--report", "report.html")
+    assert output.endswith("exit 0"), output[-3000:]
+    html = (study / "tests/tiny/report.html").read_text()
+    figures = (study / "tests/tiny/results/tiny/figures").glob("*.png")
+    assert all(path.name in html for path in figures)
+
+
+def test_the_rule_graph_of_the_default_study_needs_no_network(study):
+    output = snakemake(study, "--rulegraph", directory=".")
+    assert "digraph" in output and "train_sae" in output
+
+
+def test_readme_commands_exist():
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"^make (\w+)", readme, flags=re.M)):
+        assert f"\n{target}:" in makefile, target
+    for path in set(re.findall(r"(?:--configfile|--directory) ([\w./-]+)", readme)):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_rule_has_its_script_and_every_script_its_rule():
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    named = dict(re.findall(r"^rule (\w+):.*?scripts/(\w+)\.py", rules, flags=re.M | re.S))
+    assert all(rule == script for rule, script in named.items())
+    assert set(named) == {path.stem for path in (ROOT / "workflow/scripts").glob("*.py")}
