@@ -46,8 +46,10 @@ class Dense:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{'d_in':>5} {'d_sae':>6} {'k':>3} {'ours ms':>8} {'dense ms':>9} {'dense/ours':>11} "
-          f"{'ours/encoder':>13}")
+    print(
+        f"{'d_in':>5} {'d_sae':>6} {'k':>3} {'ours ms':>8} {'dense ms':>9} {'dense/ours':>11} "
+        f"{'ours/encoder':>13}"
+    )
     for d_in, d_sae, k in ((256, 4096, 32), (576, 9216, 32), (768, 12288, 32)):
         x = torch.randn(TOKENS, d_in, generator=torch.Generator().manual_seed(0))
         config = SAEConfig("topk", d_sae // d_in, k, False, 0, TOKENS, 3e-4, 10**9)
@@ -63,8 +65,10 @@ def main() -> None:
                 "encoder": lambda x=x, W=W_enc, out=out: torch.mm(x, W, out=out),
             }
         )
-        print(f"{d_in:5} {d_sae:6} {k:3} {t['ours'] * 1e3:8.0f} {t['dense'] * 1e3:9.0f} "
-              f"{t['dense'] / t['ours']:11.1f} {t['ours'] / t['encoder']:13.2f}")
+        print(
+            f"{d_in:5} {d_sae:6} {k:3} {t['ours'] * 1e3:8.0f} {t['dense'] * 1e3:9.0f} "
+            f"{t['dense'] / t['ours']:11.1f} {t['ours'] / t['encoder']:13.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -10,24 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faithful_sae.corpus import (
-    Corpus,
+from faithful_sae.contexts import (
     Document,
-    build_corpus,
-    build_task,
     cut_contexts,
     digest,
-    documents_to_sample,
     is_heldout,
+    uniform_tokens,
+)
+from faithful_sae.corpus import (
+    Corpus,
+    build_corpus,
+    documents_to_sample,
     read_samples,
     sampled_documents,
     text_documents,
-    uniform_tokens,
     write_corpus,
     write_samples,
     written_documents,
 )
 from faithful_sae.sampling import Sample
+from faithful_sae.tasks import build_task
 
 START = 0
 SETTINGS: dict[str, Any] = {
@@ -164,7 +166,9 @@ def test_duplicates_are_dropped_before_the_split_and_counted() -> None:
     documents = numbered(60)
     corpus = build(documents + documents[:7] + documents[:2])
     assert rows(corpus.train) == rows(build(documents).train)
+    first_tokens = corpus.counts.pop("first_tokens")
     assert corpus.counts == {"documents": 69, "duplicates": 9, "ended": 30, "tokens": 1200}
+    assert first_tokens == Counter(int(document.tokens[0]) for document in documents)
 
 
 @pytest.mark.parametrize(

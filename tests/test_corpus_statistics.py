@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from faithful_sae.corpus import Context, context_table
+from faithful_sae.contexts import Context, context_table
 from faithful_sae.corpus_statistics import (
     corpus_statistics,
     first_tokens,

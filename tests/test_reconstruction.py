@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from faithful_sae.corpus import Context, context_table
+from faithful_sae.contexts import Context, context_table
 from faithful_sae.models import blocks
 from faithful_sae.reconstruction import (
     LossSums,

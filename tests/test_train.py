@@ -101,6 +101,21 @@ def test_gradients_and_losses_are_those_of_dense_autograd(monkeypatch, architect
         )
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_latents_chosen_at_zero_have_not_fired_and_get_no_gradient(architecture):
+    """Where ReLU leaves fewer than k latents the choice is filled up with silent ones."""
+    trainer, x = trainer_of(architecture, bias=True), batch_of()
+    trainer.sae.b_enc.detach().sub_(8.0)
+    _, _, latents, expected = reference(trainer, x, mask(()))
+    assert 0 < (latents > 0).sum() < N * K / 2
+    trainer.backward(x)
+    fired = (latents > 0).any(0)
+    assert torch.equal(trainer.tokens_since_fired == 0, fired) and not fired.all()
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        found = getattr(gradients_of(trainer), name)
+        torch.testing.assert_close(found, getattr(expected, name), rtol=1e-6, atol=1e-9, msg=name)
+
+
 def test_the_auxiliary_loss_moves_dead_latents_and_not_the_decoder_bias():
     dead, x = range(4), batch_of()
     with_dead, without = trainer_of(dead=dead), trainer_of(dead=dead)

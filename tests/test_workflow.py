@@ -70,7 +70,9 @@ def edit(study):
 
 
 def table(study: Path, name: str) -> pl.DataFrame:
-    return pl.read_csv(study / f"tests/tiny/results/tiny/tables/{name}.csv", infer_schema_length=None)
+    return pl.read_csv(
+        study / f"tests/tiny/results/tiny/tables/{name}.csv", infer_schema_length=None
+    )
 
 
 def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(study):
@@ -124,7 +126,9 @@ def test_editing_the_trainer_plans_training_and_what_follows_alone(study, edit):
     edit("src/faithful_sae/train.py", "AUXILIARY_WEIGHT = 1 / 32", "AUXILIARY_WEIGHT = 1 / 16")
     rules = planned(snakemake(study, "-n"))
     assert rules["train_sae"] == 8
-    assert {"reconstruction", "similarity", "fake_features", "probing", "draw_figures"} <= set(rules)
+    assert {"reconstruction", "similarity", "fake_features", "probing", "draw_figures"} <= set(
+        rules
+    )
     assert not {
         *("randomize", "generate_corpus", "tokenize_corpus", "extract_activations"),
         *("corpus_statistics", "activation_statistics", "probing_baselines"),
@@ -202,7 +206,9 @@ def test_a_damaged_shard_is_named_and_no_sae_is_left(study, edit):
 
 
 def test_configfile_replaces_the_default_study(study):
-    output = snakemake(study, "-n", "--configfile", "tests/tiny/config.yaml", directory="tests/tiny")
+    output = snakemake(
+        study, "-n", "--configfile", "tests/tiny/config.yaml", directory="tests/tiny"
+    )
     assert "smollm2" not in output and not output.endswith("exit 0") or "tiny" in output
     default = snakemake(study, "-n", directory=".")
     assert "results/demo/" in default and default.endswith("exit 0")

@@ -1,6 +1,7 @@
 """What a corpus is to a model: its size, its repetitions, its first tokens, its surprise."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,18 @@ from scipy.special import rel_entr  # x log(x / y), and 0 where x is 0
 from torch.nn.functional import cross_entropy
 
 from faithful_sae.activations import batches_by_length
-from faithful_sae.corpus import digest
+from faithful_sae.contexts import digest
 from faithful_sae.models import encode
 from faithful_sae.progress import Progress
 
+PAPER_FLOOR = 1e-10
 FIRST_TOKENS = 1000  # likeliest first tokens of the model that the table always holds
 
 
 def corpus_statistics(
     model: Any,
     tokenizer: Any,
-    counts: dict[str, int],
+    counts: dict[str, Any],
     train: pa.Table,
     heldout: pa.Table,
     *,
@@ -33,9 +35,9 @@ def corpus_statistics(
     """
     contexts = [np.asarray(t, np.int32) for t in heldout["tokens"].to_pylist()]
     enough = 1 + int(np.searchsorted(np.cumsum([len(c) - 1 for c in contexts]), tokens))
-    first, first_statistics = first_tokens(
-        model, tokenizer, start_token, pa.concat_tables([train, heldout])
-    )
+    # JSON has no integer keys.
+    by_token = {int(token): n for token, n in counts["first_tokens"].items()}
+    first, first_statistics = first_tokens(model, tokenizer, start_token, by_token)
     statistics = (
         token_statistics(counts, train, heldout)
         | {"retokenization_mismatch": retokenization_mismatch(tokenizer, heldout)}
@@ -117,22 +119,25 @@ def surprise(model: Any, contexts: list[np.ndarray]) -> dict[str, float]:
 
 @torch.inference_mode()
 def first_tokens(
-    model: Any, tokenizer: Any, start_token: int, contexts: pa.Table
+    model: Any, tokenizer: Any, start_token: int, counts: Mapping[int, int]
 ) -> tuple[pl.DataFrame, dict[str, float]]:
-    """First tokens of the documents against the model's own distribution after its start token.
+    """First tokens of a corpus's documents against the model's distribution after its start token.
 
-    Returns the table (token, text, model_probability, corpus_frequency) of every first token that
-    occurs and of the model's likeliest, and: first_token_coverage (share of the vocabulary that
-    occurs), first_token_kl_corpus_model = KL(corpus || model), first_token_kl_model_corpus
-    (infinite when the corpus lacks a token, as any finite one does: tokens it lacks are left out,
-    so this is a lower bound) and first_token_js, the Jensen-Shannon divergence, in nats. The
-    paper's code prints the mean of both KLs under that name; this is the true one.
+    counts: documents by first token. Returns the table (token, text, model_probability,
+    corpus_frequency) of every first token that occurs and of the model's likeliest, and, in nats:
+
+    - first_token_coverage: share of the vocabulary that occurs
+    - first_token_kl_corpus_model: KL(corpus || model)
+    - first_token_kl_model_corpus: KL(model || corpus), infinite where the corpus lacks a token
+    - first_token_kl_model_corpus_paper: the same with 1e-10 for missing tokens, as in the authors'
+      code; it falls with the size of the corpus
+    - first_token_js: Jensen-Shannon divergence. The authors' code prints the mean of both KLs under
+      that name; this is the true one.
     """
-    tokens, starts = contexts["tokens"].to_pylist(), contexts["start"].to_pylist()
-    first = [t[1] for t, s in zip(tokens, starts, strict=True) if s == 0 and len(t) > 1]
     start = torch.tensor([[start_token]], device=model.device)
     p = model(input_ids=start, use_cache=False).logits[0, -1].double().softmax(-1).cpu().numpy()
-    q = np.bincount(first, minlength=len(p)).astype(float)
+    q = np.zeros(len(p))
+    q[list(counts)] = list(counts.values())
     statistics = {"first_tokens": float(q.sum())}
     q /= max(q.sum(), 1)
     seen = q > 0
@@ -140,7 +145,8 @@ def first_tokens(
     statistics |= {
         "first_token_coverage": float(seen.mean()),
         "first_token_kl_corpus_model": float(rel_entr(q, p).sum()),
-        "first_token_kl_model_corpus": float(rel_entr(p[seen], q[seen]).sum()),
+        "first_token_kl_model_corpus": float(rel_entr(p, q).sum()),
+        "first_token_kl_model_corpus_paper": float(rel_entr(p, np.maximum(q, PAPER_FLOOR)).sum()),
         "first_token_js": float((rel_entr(p, m) + rel_entr(q, m)).sum() / 2),
     }
     shown = np.union1d(np.flatnonzero(seen), np.argsort(-p)[:FIRST_TOKENS])

@@ -93,13 +93,15 @@ def describe_model(
     saes: dict[str, dict[str, Any]],
     start_token: int | None,
     end_tokens: list[int] | None,
+    context_length: int,
 ) -> dict[str, Any]:
     """Facts of a model that need no weights, and a check of the study on them.
 
     Returns architecture, d_in, blocks, vocab_size, context_length, start_token, end_tokens.
 
     Raises ValueError naming the config key when the model has no start token, a token is outside
-    the vocabulary, a hook lies beyond the last block, or an SAE's k exceeds its d_sae.
+    the vocabulary, a hook lies beyond the last block, an SAE's k exceeds its d_sae, or contexts are
+    longer than the model reads.
     """
     from transformers import AutoConfig
 
@@ -132,13 +134,19 @@ def describe_model(
                 f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
                 f"{settings['expansion']} x d_in {d_in} of {name}); lower k or raise expansion."
             )
+    longest = getattr(text, "max_position_embeddings", None)
+    if longest is not None and context_length > longest:
+        raise ValueError(
+            f"corpus_size.context_length: {context_length} tokens, but {name} reads at most "
+            f"{longest}; lower it."
+        )
     return {
         "model": name,
         "architecture": config.architectures[0] if config.architectures else None,
         "d_in": d_in,
         "blocks": n_blocks,
         "vocab_size": vocab_size,
-        "context_length": getattr(text, "max_position_embeddings", None),
+        "context_length": longest,
         "start_token": starts[0],
         "end_tokens": ends,
     }

@@ -126,7 +126,7 @@ rule tokenize_task:
     params:
         task=lookup(dpath="tasks/{corpus}", within=config),
         size=config["corpus_size"],
-        library=library_digest("corpus", "text", "models"),
+        library=library_digest("tasks", "text", "models"),
     script:
         "../scripts/tokenize_task.py"
 
@@ -143,7 +143,7 @@ rule uniform_tokens:
     params:
         context_length=lookup(dpath="corpus_size/context_length", within=config),
         tokens=lookup(dpath="evaluations/fake_features/tokens", within=config),
-        library=library_digest("corpus"),
+        library=library_digest("contexts"),
     script:
         "../scripts/uniform_tokens.py"
 

@@ -96,5 +96,6 @@ rule describe_model:
         },
         start_token=lookup(dpath="models/{model}/start_token", within=config),
         end_tokens=lookup(dpath="models/{model}/end_tokens", within=config),
+        context_length=lookup(dpath="corpus_size/context_length", within=config),
     script:
         "../scripts/describe_model.py"

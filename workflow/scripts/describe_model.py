@@ -16,5 +16,6 @@ facts = describe_model(
     snakemake.params.saes,
     snakemake.params.start_token,
     snakemake.params.end_tokens,
+    snakemake.params.context_length,
 )
 Path(snakemake.output[0]).write_text(json.dumps(facts, indent=2) + "\n")

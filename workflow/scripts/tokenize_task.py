@@ -7,8 +7,9 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 import json
 from pathlib import Path
 
-from faithful_sae.corpus import build_task, write_contexts
+from faithful_sae.contexts import write_contexts
 from faithful_sae.models import load_tokenizer
+from faithful_sae.tasks import build_task
 from faithful_sae.text import read_task
 
 facts = json.loads(Path(snakemake.input.facts).read_text())

@@ -7,7 +7,7 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 import json
 from pathlib import Path
 
-from faithful_sae.corpus import uniform_tokens, write_contexts
+from faithful_sae.contexts import uniform_tokens, write_contexts
 
 facts = json.loads(Path(snakemake.input.facts).read_text())
 contexts = uniform_tokens(

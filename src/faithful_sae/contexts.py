@@ -1,0 +1,144 @@
+"""Contexts: what the model reads at once, the start token and tokens of one document.
+
+Token ids are kept from here to the SAE; nothing is decoded and encoded again.
+"""
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from faithful_sae.files import written_whole
+
+CONTEXTS = pa.schema(
+    {
+        "document": pa.int64(),
+        "start": pa.int32(),  # where in its document the context begins, in tokens
+        "tokens": pa.list_(pa.int32()),  # the start token first
+        "ended": pa.bool_(),  # the model ended the document here (sampled text only)
+    }
+)
+
+
+class Document(NamedTuple):
+    """A document's token ids [n] int32 (no start token), the digest of its content, and its end."""
+
+    tokens: np.ndarray
+    digest: bytes
+    ended: bool = False
+
+
+class Context(NamedTuple):
+    """A context before it is a row of a table; `key` orders contexts, `tokens` is [n] int32."""
+
+    key: bytes
+    document: int
+    start: int
+    tokens: np.ndarray
+    ended: bool
+
+
+def cut_contexts(
+    documents: Iterable[tuple[int, Document]], start_token: int, context_length: int
+) -> Iterator[Context]:
+    """Consecutive contexts of each document; no context mixes two documents."""
+    step = context_length - 1
+    for number, document in documents:
+        n = len(document.tokens)
+        for start in range(0, n, step):
+            tokens = document.tokens[start : start + step]
+            yield Context(
+                digest(document.digest + start.to_bytes(8, "big")),
+                number,
+                start,
+                np.concatenate([[start_token], tokens]).astype(np.int32),
+                document.ended and start + step >= n,
+            )
+
+
+def pack_contexts(
+    documents: Iterable[tuple[int, Document]], start_token: int, context_length: int
+) -> Iterator[Context]:
+    """Full contexts cut from all documents in a row, a start token between two of them.
+
+    `document` is that of the context's first token.
+    """
+    ordered = sorted(documents, key=lambda d: d[1].digest)
+    lengths = [len(document.tokens) + 1 for _, document in ordered]
+    pieces = [piece for _, d in ordered for piece in ([start_token], d.tokens)]
+    if not pieces:
+        return
+    stream = np.concatenate(pieces).astype(np.int32)
+    owner = np.repeat([number for number, _ in ordered], lengths)
+    step = context_length - 1
+    for start in range(0, len(stream), step):
+        tokens = stream[start : start + step]
+        if tokens[0] == start_token:  # the context's own start token stands for it
+            tokens = tokens[1:]
+        yield Context(
+            digest(tokens.tobytes() + start.to_bytes(8, "big")),
+            int(owner[start]),
+            start,
+            np.concatenate([[start_token], tokens]).astype(np.int32),
+            False,
+        )
+
+
+def uniform_tokens(
+    vocab_size: int, *, start_token: int, context_length: int, tokens: int
+) -> pa.Table:
+    """Contexts of uniformly random token ids after the start token (the paper's random input).
+
+    All ids of the vocabulary are drawn, special and unused ones too, as in the authors' code.
+    """
+    generator = np.random.default_rng(0)
+    step = context_length - 1
+    contexts = []
+    for number, start in enumerate(range(0, tokens, step)):
+        ids = generator.integers(0, vocab_size, min(step, tokens - start))
+        row = np.concatenate([[start_token], ids]).astype(np.int32)
+        contexts.append(Context(b"", number, 0, row, False))
+    return context_table(contexts)
+
+
+def take(contexts: list[Context], tokens: int) -> list[Context]:
+    """The first contexts that together hold `tokens` tokens, the last one cut to fit."""
+    taken, left = [], tokens
+    for context in contexts:
+        if left <= 0:
+            break
+        kept = context.tokens[: left + 1]
+        ended = context.ended and len(kept) == len(context.tokens)
+        taken.append(context._replace(tokens=kept, ended=ended))
+        left -= len(kept) - 1
+    return taken
+
+
+def context_table(contexts: list[Context]) -> pa.Table:
+    """Contexts as a table of schema CONTEXTS."""
+    columns = {
+        "document": [c.document for c in contexts],
+        "start": [c.start for c in contexts],
+        "tokens": [c.tokens for c in contexts],
+        "ended": [c.ended for c in contexts],
+    }
+    return pa.table(columns, schema=CONTEXTS)
+
+
+def write_contexts(contexts: pa.Table, path: Path) -> None:
+    """Contexts of one split or task, whole or not at all, every page with a checksum."""
+    with written_whole(path) as temporary:
+        pq.write_table(contexts, temporary, compression="zstd", write_page_checksum=True)
+
+
+def digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
+
+
+def is_heldout(document: bytes, fraction: float) -> bool:
+    """Whether the document of this digest is held out: a fixed property of its content."""
+    return int.from_bytes(document[:8], "big") < fraction * 2**64

@@ -1,0 +1,46 @@
+"""Labelled texts for probing, as contexts."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from faithful_sae.contexts import Context, context_table, digest, is_heldout
+from faithful_sae.models import encode
+
+
+def build_task(
+    name: str,
+    examples: Iterable[tuple[str, str]],
+    tokenizer: Any,
+    *,
+    start_token: int,
+    context_length: int,
+    n_examples: int,
+    heldout_fraction: float,
+) -> pa.Table:
+    """A labelled set for probing as contexts with columns `split` and `label`.
+
+    One context per example, cut at `context_length`. Exact duplicates are dropped before the split;
+    examples are taken in the order of a hash of their text.
+
+    Raises ValueError naming the task when it holds fewer examples than asked.
+    """
+    labels = {digest(text.encode()): (text, label) for text, label in examples}
+    if len(labels) < n_examples:
+        raise ValueError(
+            f"tasks.{name}: {len(labels):,} different examples, but {n_examples:,} are asked for; "
+            f"lower tasks.{name}.examples."
+        )
+    chosen = sorted(labels.items())[:n_examples]
+    tokens = encode(tokenizer, [text for _, (text, _) in chosen])
+    contexts = [
+        Context(key, i, 0, np.asarray([start_token, *ids][:context_length], np.int32), False)
+        for i, ((key, _), ids) in enumerate(zip(chosen, tokens, strict=True))
+    ]
+    # The digest orders the examples, so the split must read other bits of their content.
+    heldout = [is_heldout(digest(key), heldout_fraction) for key, _ in chosen]
+    table = context_table(contexts)
+    table = table.append_column("split", pa.array(["heldout" if h else "train" for h in heldout]))
+    return table.append_column("label", pa.array([label for _, (_, label) in chosen]))
