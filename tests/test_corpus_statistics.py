@@ -18,7 +18,14 @@ from faithful_sae.corpus_statistics import (
 )
 from faithful_sae.sampling import sample_documents
 
-COUNTS = {"documents": 10, "duplicates": 2, "ended": 6, "tokens": 50}
+# As they come back from the file: JSON has no integer keys.
+COUNTS: dict[str, Any] = {
+    "documents": 10,
+    "duplicates": 2,
+    "ended": 6,
+    "tokens": 50,
+    "first_tokens": {"5": 6, "8": 2},
+}
 
 
 def table(*contexts: list[int], document: int = 0, starts: list[int] | None = None) -> pa.Table:
@@ -111,9 +118,8 @@ def test_the_standard_error_of_equally_long_contexts_is_that_of_their_means(
 
 def test_first_tokens_of_two_by_hand(fixed_logits: Any, tokenizer: Any) -> None:
     model = fixed_logits([0.75, 0.25])
-    contexts = table([0, 0, 1], [0, 1, 0])
-    rows, found = first_tokens(model, tokenizer, 0, contexts)
-    assert found["first_tokens"] == 2 and found["first_token_coverage"] == 1
+    rows, found = first_tokens(model, tokenizer, 0, {0: 7, 1: 7})
+    assert found["first_tokens"] == 14 and found["first_token_coverage"] == 1
     ln = np.log
     half = (0.75 * ln(0.75 / 0.625) + 0.25 * ln(0.25 / 0.375)) / 2
     other = (0.5 * ln(0.5 / 0.625) + 0.5 * ln(0.5 / 0.375)) / 2
@@ -122,6 +128,7 @@ def test_first_tokens_of_two_by_hand(fixed_logits: Any, tokenizer: Any) -> None:
     assert found["first_token_kl_corpus_model"] == pytest.approx(kl_corpus_model)
     kl_model_corpus = 0.75 * ln(0.75 / 0.5) + 0.25 * ln(0.25 / 0.5)
     assert found["first_token_kl_model_corpus"] == pytest.approx(kl_model_corpus)
+    assert found["first_token_kl_model_corpus_paper"] == pytest.approx(kl_model_corpus)
     assert rows["token"].to_list() == [0, 1]
     assert rows["text"].to_list() == [tokenizer.decode([0]), tokenizer.decode([1])]
     assert rows["model_probability"].to_list() == pytest.approx([0.75, 0.25])
@@ -129,27 +136,47 @@ def test_first_tokens_of_two_by_hand(fixed_logits: Any, tokenizer: Any) -> None:
 
 
 def test_first_tokens_like_the_models_have_no_divergence(fixed_logits: Any, tokenizer: Any) -> None:
-    contexts = table([0, 0], [0, 0], [0, 0], [0, 1])
-    _, found = first_tokens(fixed_logits([0.75, 0.25]), tokenizer, 0, contexts)
-    for name in ("js", "kl_corpus_model", "kl_model_corpus"):
+    _, found = first_tokens(fixed_logits([0.75, 0.25]), tokenizer, 0, {1: 1, 0: 3})
+    for name in ("js", "kl_corpus_model", "kl_model_corpus", "kl_model_corpus_paper"):
         assert found[f"first_token_{name}"] == pytest.approx(0, abs=1e-12)
 
 
 def test_first_tokens_impossible_for_the_model_diverge_by_ln_2(
     fixed_logits: Any, tokenizer: Any
 ) -> None:
-    _, found = first_tokens(fixed_logits([1.0, 0.0]), tokenizer, 0, table([0, 1]))
+    _, found = first_tokens(fixed_logits([1.0, 0.0]), tokenizer, 0, {1: 5})
     assert found["first_token_js"] == pytest.approx(np.log(2))
     assert found["first_token_kl_corpus_model"] == np.inf
 
 
-def test_only_beginnings_of_documents_count_as_first_tokens(
+def test_a_corpus_that_lacks_a_token_of_the_model_is_infinitely_far_except_by_the_papers_floor(
     fixed_logits: Any, tokenizer: Any
 ) -> None:
-    contexts = table([0, 0, 1], [0, 1, 1], [0], starts=[0, 2, 0])
-    rows, found = first_tokens(fixed_logits([0.5, 0.5]), tokenizer, 0, contexts)
-    assert found["first_tokens"] == 1 and found["first_token_coverage"] == 0.5
-    assert rows["corpus_frequency"].to_list() == [1.0, 0.0]
+    _, found = first_tokens(fixed_logits([0.5, 0.3, 0.2]), tokenizer, 0, {0: 4})
+    assert found["first_token_kl_model_corpus"] == np.inf
+    floored = 0.5 * np.log(0.5) + 0.3 * np.log(0.3 / 1e-10) + 0.2 * np.log(0.2 / 1e-10)
+    assert found["first_token_kl_model_corpus_paper"] == pytest.approx(floored)
+    assert found["first_token_kl_corpus_model"] == pytest.approx(np.log(2))
+    assert 0 < found["first_token_js"] < np.log(2)
+    assert found["first_token_coverage"] == pytest.approx(1 / 3)
+
+
+def test_a_token_that_the_model_never_writes_need_not_be_in_the_corpus(
+    fixed_logits: Any, tokenizer: Any
+) -> None:
+    _, found = first_tokens(fixed_logits([0.5, 0.5, 0.0]), tokenizer, 0, {0: 1, 1: 1})
+    assert found["first_token_kl_model_corpus"] == pytest.approx(0, abs=1e-12)
+    assert found["first_token_kl_model_corpus_paper"] == pytest.approx(0, abs=1e-12)
+
+
+def test_more_documents_in_the_same_shares_change_nothing_but_their_number(
+    llama: Any, tokenizer: Any
+) -> None:
+    few, found = first_tokens(llama, tokenizer, 0, {5: 1, 8: 3})
+    many, again = first_tokens(llama, tokenizer, 0, {8: 300, 5: 100})
+    assert few.equals(many)
+    assert (found.pop("first_tokens"), again.pop("first_tokens")) == (4, 400)
+    assert found == again
 
 
 def test_the_table_of_first_tokens_holds_the_corpus_and_the_models_likeliest(
@@ -157,7 +184,7 @@ def test_the_table_of_first_tokens_holds_the_corpus_and_the_models_likeliest(
 ) -> None:
     monkeypatch.setattr("faithful_sae.corpus_statistics.FIRST_TOKENS", 2)
     model = fixed_logits([0.4, 0.1, 0.3, 0.2])
-    rows, _ = first_tokens(model, tokenizer, 0, table([0, 3], [0, 2]))
+    rows, _ = first_tokens(model, tokenizer, 0, {3: 1, 2: 1})
     assert rows["token"].to_list() == [0, 2, 3]
 
 
@@ -217,7 +244,9 @@ def test_likelihoods_are_on_as_many_whole_contexts_as_hold_the_tokens_asked_for(
     )
     values = dict(statistics.iter_rows())
     assert values["likelihood_tokens"] == used
-    assert values["first_tokens"] == 4  # of both splits
+    assert values["first_tokens"] == 8  # all documents of the counts, not those of the tables
+    shares = dict(first.select("token", "corpus_frequency").iter_rows())
+    assert {t: q for t, q in shares.items() if q} == {5: 0.75, 8: 0.25}
     assert statistics.schema == {"metric": pl.String, "value": pl.Float64}
     assert statistics["metric"].is_unique().all()
     assert first.columns == ["token", "text", "model_probability", "corpus_frequency"]

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from faithful_sae import figures
+from faithful_sae import corpus_statistics, figures
+from faithful_sae.figures.data import FIRST_TOKENS
 from faithful_sae.figures.style import PALETTE, describe, looks
 from faithful_sae.statistics import Interval, seed_interval, summarise
 
@@ -418,3 +419,7 @@ def test_a_figure_that_cannot_be_saved_leaves_no_file(tmp_path):
     with pytest.raises(ValueError):
         figures.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_curve_of_first_tokens_ends_where_the_table_is_complete() -> None:
+    assert FIRST_TOKENS == corpus_statistics.FIRST_TOKENS

@@ -31,6 +31,7 @@ def describe(folder: Path, **changes: Any) -> dict[str, Any]:
         "saes": SMALL_SAE,
         "start_token": None,
         "end_tokens": None,
+        "context_length": 8,
     }
     return describe_model("tiny", folder, **asked | changes)
 
@@ -97,6 +98,27 @@ def test_a_study_that_does_not_fit_the_model_is_refused_by_key_and_remedy(
 def test_the_deepest_hook_and_the_largest_k_are_allowed(architecture: Path) -> None:
     saes = {"all": {"expansion": 2, "k": 64}}
     assert describe(architecture, hooks=["resid_pre.0", "resid_pre.2"], saes=saes)["blocks"] == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_contexts_longer_than_the_model_reads_are_refused_by_key_and_remedy(
+    family: str, tmp_path: Path
+) -> None:
+    family_config(family).save_pretrained(tmp_path)
+    # What is described is the model's own length, not the one asked for.
+    assert describe(tmp_path, context_length=64) == describe(tmp_path, context_length=2)
+    with pytest.raises(ValueError) as error:
+        describe(tmp_path, context_length=65)
+    message = str(error.value)
+    assert message.startswith("corpus_size.context_length: 65 ") and "lower it" in message
+    assert "tiny" in message and "64" in message and "\n" not in message
+
+
+def test_a_model_without_a_longest_context_reads_any(tmp_path: Path) -> None:
+    from transformers import BloomConfig
+
+    BloomConfig(vocab_size=61, hidden_size=16, n_layer=3, n_head=2).save_pretrained(tmp_path)
+    assert describe(tmp_path, context_length=1_000_000)["context_length"] is None
 
 
 def test_a_model_without_start_token_needs_one_from_the_study(tmp_path: Path) -> None:

@@ -311,6 +311,33 @@ def test_losses_do_not_depend_on_the_batches(
     assert small["a", 0] == pytest.approx(whole["a", 0], abs=1e-5)
 
 
+def test_nothing_is_recovered_where_ablation_changes_nothing(
+    llama: Any, random_contexts: list[np.ndarray]
+) -> None:
+    kept = [np.zeros(len(c), bool) for c in random_contexts]
+    saes: Any = {("a", 0): SAE.untrained(d_in=16, d_sae=32, k=4, seed=0), ("b", 0): IDENTITY}
+    found = loss_metrics(llama, saes, random_contexts, kept, torch.zeros(16), HOOK)
+    for metrics in found.values():
+        assert metrics["ce_loss"] > 0
+        assert metrics["ce_loss_increase"] == metrics["ce_loss_increase_stderr"] == 0
+        for how in ("zero", "mean"):
+            assert np.isnan(metrics[f"ce_loss_recovered_{how}"])
+
+
+def test_each_ablation_is_guarded_for_itself(
+    llama: Any, random_contexts: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Activations that are their own mean: only zero ablation changes what the model reads.
+    from faithful_sae import reconstruction as module
+
+    original = module.hidden_states
+    monkeypatch.setattr(module, "hidden_states", lambda *args: torch.ones_like(original(*args)))
+    kept = [np.ones(len(c), bool) for c in random_contexts]
+    found = loss_metrics(llama, {("a", 0): ZERO}, random_contexts, kept, torch.ones(16), HOOK)
+    assert np.isnan(found["a", 0]["ce_loss_recovered_mean"])
+    assert found["a", 0]["ce_loss_recovered_zero"] == 0
+
+
 def sums(loss: list[float], tokens: list[int]) -> LossSums:
     made = LossSums()
     made.loss, made.tokens = loss, tokens

@@ -18,7 +18,14 @@ from synthetic_shards import contexts_of, write_shards
 from faithful_sae import shards
 from faithful_sae.activations import context_activations
 from faithful_sae.models import load_model, randomize
-from faithful_sae.shards import EVERY_POSITION, Positions, Shards, blocks_of, shard_of
+from faithful_sae.shards import (
+    EVERY_POSITION,
+    Positions,
+    Shards,
+    blocks_of,
+    require_disk_for_study,
+    shard_of,
+)
 
 quick = settings(max_examples=25, deadline=None)
 context_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -328,3 +335,15 @@ def test_shuffling_never_holds_more_than_the_buffer(tmp_path, monkeypatch):
     for _ in islice(read.shuffled(7, seed=0), 150):
         pass
     assert most == shards.BUFFER_BLOCKS
+
+
+def test_a_study_too_large_for_the_disk_is_refused_and_what_is_there_counts(tmp_path, monkeypatch):
+    shard = tmp_path / "faithful" / "resid_pre.1" / "train" / "shard0.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(bytes(6_000))
+    plan = {"d_in": 40, "dtype": "float16", "hooks": 2, "corpora": 1, "tokens": 50}  # 10,000 bytes
+    free = SimpleNamespace(free=4_000)
+    monkeypatch.setattr("faithful_sae.shards.shutil.disk_usage", lambda _: free)
+    require_disk_for_study(tmp_path, **plan)
+    with pytest.raises(OSError, match="the activations of this study need"):
+        require_disk_for_study(tmp_path, **plan | {"tokens": 51})

@@ -6,7 +6,6 @@ refers to another entry) is checked here; what needs the model is checked by `de
 
 from copy import deepcopy
 from difflib import get_close_matches
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,7 @@ def _check_references(config: Config, root: Path) -> None:
                         f"{section}.{name}.{kind}: {entry[kind]!r} is not under {kind}s"
                         f"{_nearest(entry[kind], list(known))}"
                     )
-            if entry["source"] == "path" and not _matches(root, entry["path"]):
+            if entry["source"] == "path" and not (root / entry["path"]).exists():
                 raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist.")
     for name, model in config["models"].items():
         if model["source"] == "random_like":
@@ -175,8 +174,3 @@ def _check_references(config: Config, root: Path) -> None:
             )
     if not any(model["hooks"] for model in config["models"].values()):
         raise ConfigError("models: no model has hooks, so there is nothing to study.")
-
-
-def _matches(root: Path, pattern: str) -> bool:
-    """Whether a path, which may be absolute, or a glob has a file; a name that exists is itself."""
-    return (root / pattern).exists() or bool(glob(pattern, root_dir=root, recursive=True))

@@ -25,7 +25,7 @@ def library_digest(*modules: str) -> str:
         for file in _files(name):
             if file not in trees:
                 tree = _without_docstrings(ast.parse(file.read_text()))
-                trees[file] = ast.dump(tree)
+                trees[file] = ast.unparse(tree)
                 todo += _imports(tree)
     code = "".join(trees[file] for file in sorted(trees))
     return hashlib.sha256(code.encode()).hexdigest()[:16]
@@ -57,5 +57,5 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:]
+                node.body = node.body[1:] or [ast.Pass()]
     return tree

@@ -112,8 +112,8 @@ def firing_table(random: Tensor, heldout: Tensor, min_activations: Sequence[floa
             {
                 "latent": range(len(on_random)),
                 "min_activation": [float(cut)] * len(on_random),
-                "random": on_random.double().numpy(),
-                "heldout": on_heldout.double().numpy(),
+                "random": on_random.float().numpy(),
+                "heldout": on_heldout.float().numpy(),
             }
         )
         for cut, on_random, on_heldout in zip(min_activations, random, heldout, strict=True)
@@ -129,7 +129,8 @@ def fake_features_of_seeds(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`fake_features` over FREQUENCIES and `firing_table` of every seed, with a column `seed`.
 
-    Both at the study's `min_activation` and at 0, which needs no scale.
+    The metrics are measured at the study's `min_activation` and at 0, which needs no scale; the
+    table of every latent at the study's alone.
     """
     cuts = sorted({0.0, min_activation})
     frequencies = sorted({*FREQUENCIES, frequency})
@@ -141,5 +142,7 @@ def fake_features_of_seeds(
         seed_column = pl.lit(seed).alias("seed")
         table = fake_features(on_random, on_heldout, sae.k, cuts, frequencies)
         metrics.append(table.with_columns(seed_column))
-        firing.append(firing_table(on_random, on_heldout, cuts).with_columns(seed_column))
+        cut = cuts.index(min_activation)
+        table = firing_table(on_random[[cut]], on_heldout[[cut]], [min_activation])
+        firing.append(table.with_columns(seed_column))
     return pl.concat(metrics), pl.concat(firing)

@@ -1,5 +1,6 @@
 """How well an SAE rebuilds activations, and what the model loses when it reads the rebuilt ones."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def loss_metrics(
     - ce_loss: of the untouched model; ce_tokens: predicted tokens
     - ce_loss_increase: loss with x_hat - ce_loss (the paper's CE difference), and its stderr
     - ce_loss_recovered_zero, _mean: 1 - increase / increase when x is replaced by zero, or by the
-      corpus's `mean` [d_in], at the same positions
+      corpus's `mean` [d_in], at the same positions; nan where that changes no loss
 
     The untouched model is also run from its own activations at the hook, so identity is exactly 0.
     """
@@ -179,7 +180,10 @@ def loss_metrics(
             "ce_loss": clean.mean(),
             "ce_loss_increase": increase,
             "ce_loss_increase_stderr": error,
-        } | {f"ce_loss_recovered_{how}": 1 - increase / loss for how, loss in worst.items()}
+        } | {
+            f"ce_loss_recovered_{how}": 1 - increase / loss if loss else math.nan
+            for how, loss in worst.items()
+        }
     return results
 
 

@@ -74,6 +74,18 @@ def require_disk(folder: Path, n_bytes: int, what: str) -> None:
         )
 
 
+def require_disk_for_study(
+    folder: Path, *, d_in: int, dtype: str, hooks: int, corpora: int, tokens: int
+) -> None:
+    """Raise OSError when the activations of one model's study will not fit on the disk.
+
+    folder: the model's results; shards already there are not counted again. tokens: per corpus.
+    """
+    planned = hooks * corpora * tokens * _row_bytes(d_in, dtype)
+    present = sum(path.stat().st_size for path in folder.glob("*/resid_pre.*/*/shard*.parquet"))
+    require_disk(folder, planned - present, "the activations of this study")
+
+
 def write_shard(
     path: Path,
     model: Any,
@@ -98,7 +110,7 @@ def write_shard(
     n_tokens = int(sum(lengths[b.start : b.stop].sum() for b in mine))
     d_in = model.config.get_text_config().hidden_size
     width = d_in * DTYPES[dtype].itemsize
-    require_disk(path.parent, n_tokens * (width + 24), f"the activations of {path.name}")
+    require_disk(path.parent, n_tokens * _row_bytes(d_in, dtype), f"the activations of {path.name}")
 
     schema = _schema(width, metadata | {"hook": hook, "dtype": dtype, "d_in": str(d_in)})
     documents = contexts["document"].to_numpy()
@@ -240,6 +252,11 @@ class Shards:
                 raise ValueError(f"{path} and {paths[0]} do not hold the same activations.")
             found = here
         return found
+
+
+def _row_bytes(d_in: int, dtype: str) -> int:
+    """Bytes of one token in a shard: its activation, and at most 20 of document, position, ..."""
+    return d_in * DTYPES[dtype].itemsize + 20
 
 
 def _schema(width: int, metadata: dict[str, str]) -> pa.Schema:

@@ -25,9 +25,17 @@ def build_task(
     One context per example, cut at `context_length`. Exact duplicates are dropped before the split;
     examples are taken in the order of a hash of their text.
 
-    Raises ValueError naming the task when it holds fewer examples than asked.
+    Raises ValueError naming the task when it holds fewer examples than asked, or one text under two
+    labels: no probe can learn both, and which of them counted would hang on the source's order.
     """
-    labels = {digest(text.encode()): (text, label) for text, label in examples}
+    labels: dict[bytes, tuple[str, str]] = {}
+    for text, label in examples:
+        _, known = labels.setdefault(digest(text.encode()), (text, label))
+        if label != known:
+            raise ValueError(
+                f"tasks.{name}: {text[:80]!r} is labelled {known!r} and {label!r}; correct the "
+                "labels in its source."
+            )
     if len(labels) < n_examples:
         raise ValueError(
             f"tasks.{name}: {len(labels):,} different examples, but {n_examples:,} are asked for; "

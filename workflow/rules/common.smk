@@ -1,4 +1,4 @@
-"""What all rule files have in common: the checked config, names, input functions, constraints."""
+"""What the workflow's other files share: checked config, names, input functions, constraints."""
 
 import re
 import sys

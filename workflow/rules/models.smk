@@ -97,5 +97,9 @@ rule describe_model:
         start_token=lookup(dpath="models/{model}/start_token", within=config),
         end_tokens=lookup(dpath="models/{model}/end_tokens", within=config),
         context_length=lookup(dpath="corpus_size/context_length", within=config),
+        dtype=lookup(dpath="activations/dtype", within=config),
+        corpora=len(CORPORA),
+        tokens=config["corpus_size"]["train_tokens"]
+        + config["corpus_size"]["heldout_tokens"],
     script:
         "../scripts/describe_model.py"

@@ -24,6 +24,9 @@ from faithful_sae.figures.style import (
 )
 
 TOP_TOKENS = 10
+# As many of the model's likeliest tokens as the table holds (corpus_statistics.FIRST_TOKENS, which
+# is not imported because figures need no torch).
+FIRST_TOKENS = 1000
 NORMS = {
     "median_norm": "median",
     "p95_norm": "95th percentile",
@@ -86,7 +89,8 @@ def _visible(text: str, longest: int = 12) -> str:
 
 def _sorted_curves(axes: Axes, table: pl.DataFrame, colour: str) -> None:
     for name, hue in [("model_probability", NEUTRAL), ("corpus_frequency", colour)]:
-        shares = table.filter(pl.col(name) > 0)[name].sort(descending=True)
+        # Beyond FIRST_TOKENS the table holds only the tokens that the corpus has.
+        shares = table.filter(pl.col(name) > 0)[name].sort(descending=True).head(FIRST_TOKENS)
         axes.plot(np.arange(1, len(shares) + 1), shares, color=hue)
     axes.set_xscale("log")
     axes.set_yscale("log")
