@@ -104,7 +104,7 @@ def test_packed_contexts_hold_every_token_once_in_row_with_the_owner_of_their_fi
         ([[START, 1, 2, 3]], 4),  # a text may hold the start token itself
         ([[1], [2], [3]], 2),
     ],
-    ids=["empty one first", "empty one last", "own start token", "shortest contexts"],
+    ids=["empty one last", "empty one first", "own start token", "shortest contexts"],
 )
 def test_no_packed_context_is_empty_or_begins_with_two_start_tokens(
     documents: list[list[int]], context_length: int

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from faithful_sae import corpus_statistics, figures
+from faithful_sae import figures
+from faithful_sae.corpus_statistics import FIRST_TOKENS as TABLE_TOKENS
 from faithful_sae.figures.data import FIRST_TOKENS
 from faithful_sae.figures.style import PALETTE, describe, looks
 from faithful_sae.statistics import Interval, seed_interval, summarise
@@ -422,4 +423,4 @@ def test_a_figure_that_cannot_be_saved_leaves_no_file(tmp_path):
 
 
 def test_the_curve_of_first_tokens_ends_where_the_table_is_complete() -> None:
-    assert FIRST_TOKENS == corpus_statistics.FIRST_TOKENS
+    assert FIRST_TOKENS == TABLE_TOKENS

@@ -341,9 +341,15 @@ def test_a_study_too_large_for_the_disk_is_refused_and_what_is_there_counts(tmp_
     shard = tmp_path / "faithful" / "resid_pre.1" / "train" / "shard0.parquet"
     shard.parent.mkdir(parents=True)
     shard.write_bytes(bytes(6_000))
-    plan = {"d_in": 40, "dtype": "float16", "hooks": 2, "corpora": 1, "tokens": 50}  # 10,000 bytes
-    free = SimpleNamespace(free=4_000)
+    config = {
+        "models": {tmp_path.name: {"hooks": ["resid_pre.1", "resid_pre.2"]}},
+        "corpora": {"faithful": {}},
+        "corpus_size": {"train_tokens": 40, "heldout_tokens": 10},
+        "activations": {"dtype": "float16"},
+    }
+    free = SimpleNamespace(free=4_000)  # of 2 hooks x 50 tokens x 100 bytes, 6,000 are there
     monkeypatch.setattr("faithful_sae.shards.shutil.disk_usage", lambda _: free)
-    require_disk_for_study(tmp_path, **plan)
+    require_disk_for_study(tmp_path, 40, config)
+    config["corpus_size"]["train_tokens"] = 41
     with pytest.raises(OSError, match="the activations of this study need"):
-        require_disk_for_study(tmp_path, **plan | {"tokens": 51})
+        require_disk_for_study(tmp_path, 40, config)

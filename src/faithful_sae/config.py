@@ -40,6 +40,35 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
     return filled
 
 
+def check_model(config: Config, facts: Config) -> None:
+    """Check what only the model can tell; `facts` are those of `describe_model`.
+
+    Raises ConfigError when a hook lies beyond the last block, an SAE's k exceeds its d_sae, or
+    contexts are longer than the model reads.
+    """
+    name, d_in, blocks = facts["model"], facts["d_in"], facts["blocks"]
+    hooks = config["models"][name]["hooks"]
+    for hook in hooks:
+        if int(hook.removeprefix("resid_pre.")) >= blocks:
+            raise ConfigError(
+                f"models.{name}.hooks: {hook} lies beyond the last block; the model has {blocks} "
+                f"blocks, so the deepest hook is resid_pre.{blocks - 1}."
+            )
+    for sae, settings in config["saes"].items() if hooks else ():
+        d_sae = settings["expansion"] * d_in
+        if settings["k"] > d_sae:
+            raise ConfigError(
+                f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
+                f"{settings['expansion']} x d_in {d_in} of {name}); lower k or raise expansion."
+            )
+    longest, asked = facts["context_length"], config["corpus_size"]["context_length"]
+    if longest is not None and asked > longest:
+        raise ConfigError(
+            f"corpus_size.context_length: {asked} tokens, but {name} reads at most {longest}; "
+            "lower it."
+        )
+
+
 def _fill(value: Any, schema: Config, whole: Config) -> Any:
     """`value` with the defaults of `schema`, in nested and in named entries too."""
     schema = _resolve(value, schema, whole)

@@ -87,28 +87,21 @@ def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def describe_model(
-    name: str,
-    folder: Path,
-    hooks: list[str],
-    saes: dict[str, dict[str, Any]],
-    start_token: int | None,
-    end_tokens: list[int] | None,
-    context_length: int,
+    name: str, folder: Path, start_token: int | None, end_tokens: list[int] | None
 ) -> dict[str, Any]:
-    """Facts of a model that need no weights, and a check of the study on them.
+    """Facts of a model that need no weights.
 
-    Returns architecture, d_in, blocks, vocab_size, context_length, start_token, end_tokens.
+    Returns model (its name), architecture, d_in, blocks, vocab_size, context_length (the longest it
+    reads, or None), start_token, end_tokens; tokens that are not given are the model's own.
 
-    Raises ValueError naming the config key when the model has no start token, a token is outside
-    the vocabulary, a hook lies beyond the last block, an SAE's k exceeds its d_sae, or contexts are
-    longer than the model reads.
+    Raises ValueError naming the config key when the model has no start token, or a token is outside
+    the vocabulary.
     """
     from transformers import AutoConfig
 
     # Published files leave out what is usual in their family; only its class knows those numbers.
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     text = config.get_text_config()  # multimodal families nest their language model
-    d_in, n_blocks, vocab_size = text.hidden_size, text.num_hidden_layers, text.vocab_size
     starts = [start_token] if start_token is not None else _tokens(config, "bos_token_id")
     if not starts:
         raise ValueError(
@@ -117,36 +110,18 @@ def describe_model(
         )
     ends = end_tokens if end_tokens is not None else _tokens(config, "eos_token_id")
     for key, token in [("start_token", starts[0]), *(("end_tokens", t) for t in ends)]:
-        if not 0 <= token < vocab_size:
+        if not 0 <= token < text.vocab_size:
             raise ValueError(
-                f"models.{name}.{key}: token {token} is outside the vocabulary of {vocab_size}."
+                f"models.{name}.{key}: token {token} is outside the vocabulary of "
+                f"{text.vocab_size}."
             )
-    for hook in hooks:
-        if hook_block(hook) >= n_blocks:
-            raise ValueError(
-                f"models.{name}.hooks: {hook} lies beyond the last block; the model has {n_blocks} "
-                f"blocks, so the deepest hook is resid_pre.{n_blocks - 1}."
-            )
-    for sae, settings in saes.items():
-        d_sae = settings["expansion"] * d_in
-        if settings["k"] > d_sae:
-            raise ValueError(
-                f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
-                f"{settings['expansion']} x d_in {d_in} of {name}); lower k or raise expansion."
-            )
-    longest = getattr(text, "max_position_embeddings", None)
-    if longest is not None and context_length > longest:
-        raise ValueError(
-            f"corpus_size.context_length: {context_length} tokens, but {name} reads at most "
-            f"{longest}; lower it."
-        )
     return {
         "model": name,
         "architecture": config.architectures[0] if config.architectures else None,
-        "d_in": d_in,
-        "blocks": n_blocks,
-        "vocab_size": vocab_size,
-        "context_length": longest,
+        "d_in": text.hidden_size,
+        "blocks": text.num_hidden_layers,
+        "vocab_size": text.vocab_size,
+        "context_length": getattr(text, "max_position_embeddings", None),
         "start_token": starts[0],
         "end_tokens": ends,
     }

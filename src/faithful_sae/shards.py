@@ -74,14 +74,15 @@ def require_disk(folder: Path, n_bytes: int, what: str) -> None:
         )
 
 
-def require_disk_for_study(
-    folder: Path, *, d_in: int, dtype: str, hooks: int, corpora: int, tokens: int
-) -> None:
+def require_disk_for_study(folder: Path, d_in: int, config: dict[str, Any]) -> None:
     """Raise OSError when the activations of one model's study will not fit on the disk.
 
-    folder: the model's results; shards already there are not counted again. tokens: per corpus.
+    folder: the model's results; shards already there are not counted again.
     """
-    planned = hooks * corpora * tokens * _row_bytes(d_in, dtype)
+    hooks = len(config["models"][folder.name]["hooks"])
+    size = config["corpus_size"]
+    tokens = len(config["corpora"]) * (size["train_tokens"] + size["heldout_tokens"])
+    planned = hooks * tokens * _row_bytes(d_in, config["activations"]["dtype"])
     present = sum(path.stat().st_size for path in folder.glob("*/resid_pre.*/*/shard*.parquet"))
     require_disk(folder, planned - present, "the activations of this study")
 

@@ -1,5 +1,6 @@
 """What the workflow's other files share: checked config, names, input functions, constraints."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,13 +12,16 @@ ROOT = Path(workflow.basedir)
 # Snakemake passes its own search path on to scripts, so they find the library without an install.
 sys.path.insert(0, str(ROOT / "src"))
 
-from faithful_sae.config import ConfigError, load_config
+from faithful_sae.config import ConfigError, check_model, load_config
 from faithful_sae.devices import gpu_count
 from faithful_sae.digest import library_digest
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = load_config(config, schema, Path.cwd())
+    for facts in Path("results", config["study"]).glob("*/model.json"):
+        if facts.parent.name in config["models"]:
+            check_model(config, json.loads(facts.read_text()))
 except ConfigError as error:
     raise WorkflowError(str(error))
 

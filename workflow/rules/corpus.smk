@@ -30,9 +30,7 @@ rule fetch_dataset:
 rule generate_corpus:
     input:
         model=lambda wildcards: model_folder(wildcards, writer(wildcards)),
-        facts=lambda wildcards: ancient(
-            f"results/{{study}}/{writer(wildcards)}/model.json"
-        ),
+        facts=lambda wildcards: f"results/{{study}}/{writer(wildcards)}/model.json",
     output:
         "results/{study}/{model}/{corpus}/generated/shard{shard}.parquet",
     log:
@@ -68,7 +66,7 @@ rule collect_corpus:
         ),
         model=model_folder,
         writer=lambda wildcards: model_folder(wildcards, writer(wildcards)),
-        facts=ancient("results/{study}/{model}/model.json"),
+        facts="results/{study}/{model}/model.json",
     output:
         train="results/{study}/{model}/{corpus}/train.parquet",
         heldout="results/{study}/{model}/{corpus}/heldout.parquet",
@@ -91,7 +89,7 @@ rule tokenize_corpus:
     input:
         sources=source_files("corpora"),
         model=model_folder,
-        facts=ancient("results/{study}/{model}/model.json"),
+        facts="results/{study}/{model}/model.json",
     output:
         train="results/{study}/{model}/{corpus}/train.parquet",
         heldout="results/{study}/{model}/{corpus}/heldout.parquet",
@@ -114,7 +112,7 @@ rule tokenize_task:
     input:
         sources=source_files("tasks"),
         model=model_folder,
-        facts=ancient("results/{study}/{model}/model.json"),
+        facts="results/{study}/{model}/model.json",
     output:
         "results/{study}/{model}/{corpus}/examples.parquet",
     log:
@@ -154,7 +152,7 @@ rule corpus_statistics:
         heldout="results/{study}/{model}/{corpus}/heldout.parquet",
         counts="results/{study}/{model}/{corpus}/counts.json",
         model=model_folder,
-        facts=ancient("results/{study}/{model}/model.json"),
+        facts="results/{study}/{model}/model.json",
     output:
         statistics="results/{study}/{model}/{corpus}/corpus_statistics.parquet",
         first_tokens="results/{study}/{model}/{corpus}/first_tokens.parquet",

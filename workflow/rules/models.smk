@@ -77,8 +77,6 @@ rule randomize:
         "../scripts/randomize.py"
 
 
-# Later rules take model.json as `ancient`: it is made before their work begins, so that a hook too
-# deep or a k too large fails early, but a hook added later does not make them run again.
 rule describe_model:
     input:
         folder=model_folder,
@@ -89,17 +87,7 @@ rule describe_model:
     conda:
         "../../envs/torch.yaml"
     params:
-        hooks=lookup(dpath="models/{model}/hooks", within=config),
-        saes={
-            name: {"expansion": sae["expansion"], "k": sae["k"]}
-            for name, sae in config["saes"].items()
-        },
         start_token=lookup(dpath="models/{model}/start_token", within=config),
         end_tokens=lookup(dpath="models/{model}/end_tokens", within=config),
-        context_length=lookup(dpath="corpus_size/context_length", within=config),
-        dtype=lookup(dpath="activations/dtype", within=config),
-        corpora=len(CORPORA),
-        tokens=config["corpus_size"]["train_tokens"]
-        + config["corpus_size"]["heldout_tokens"],
     script:
         "../scripts/describe_model.py"
