@@ -95,7 +95,6 @@ def test_packed_contexts_hold_every_token_once_in_row_with_the_owner_of_their_fi
     assert_packed(documents, context_length)
 
 
-@pytest.mark.xfail(strict=True, reason="a second start token is left at the context's beginning")
 @pytest.mark.parametrize(
     ("documents", "context_length"),
     [

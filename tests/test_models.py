@@ -12,6 +12,7 @@ import torch
 from conftest import FAMILIES, family_config, make_model
 from safetensors.torch import load_file
 
+from faithful_sae.config import ConfigError, check_model
 from faithful_sae.models import (
     blocks,
     convert_gguf,
@@ -26,14 +27,20 @@ SMALL_SAE = {"topk": {"expansion": 2, "k": 4}}
 
 
 def describe(folder: Path, **changes: Any) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        "hooks": ["resid_pre.1"],
-        "saes": SMALL_SAE,
-        "start_token": None,
-        "end_tokens": None,
-        "context_length": 8,
-    }
+    asked: dict[str, Any] = {"start_token": None, "end_tokens": None}
     return describe_model("tiny", folder, **asked | changes)
+
+
+def check(folder: Path, **changes: Any) -> None:
+    """Check a study, as far as it is about models, on what is described of one."""
+    asked: dict[str, Any] = {"hooks": ["resid_pre.1"], "saes": SMALL_SAE, "context_length": 8}
+    asked |= changes
+    config = {
+        "models": {"tiny": {"hooks": asked["hooks"]}, "other": {"hooks": ["resid_pre.99"]}},
+        "saes": asked["saes"],
+        "corpus_size": {"context_length": asked["context_length"]},
+    }
+    check_model(config, describe(folder))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,26 +85,45 @@ def test_several_end_tokens_are_kept_and_tokens_of_the_study_come_first(tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hooks": ["resid_pre.3"]}, r"models\.tiny\.hooks: resid_pre\.3 .*resid_pre\.2"),
         ({"start_token": 258}, r"models\.tiny\.start_token: token 258 .*vocabulary of 258"),
         ({"start_token": -1}, r"models\.tiny\.start_token: token -1 "),
         ({"end_tokens": [1, 300]}, r"models\.tiny\.end_tokens: token 300 "),
-        (
-            {"saes": SMALL_SAE | {"wide": {"expansion": 2, "k": 65}}},
-            r"saes\.wide\.k: 65 .*d_sae = 64 .*lower k or raise expansion",
-        ),
     ],
 )
-def test_a_study_that_does_not_fit_the_model_is_refused_by_key_and_remedy(
+def test_tokens_outside_the_vocabulary_are_refused_by_key(
     architecture: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         describe(architecture, **changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hooks": ["resid_pre.3"]}, r"^models\.tiny\.hooks: resid_pre\.3 .*resid_pre\.2"),
+        (
+            {"saes": SMALL_SAE | {"wide": {"expansion": 2, "k": 65}}},
+            r"^saes\.wide\.k: 65 .*d_sae = 64 .*lower k or raise expansion",
+        ),
+    ],
+)
+def test_a_study_that_does_not_fit_the_model_is_refused_by_key_and_remedy(
+    architecture: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(architecture, **changes)
+
+
 def test_the_deepest_hook_and_the_largest_k_are_allowed(architecture: Path) -> None:
-    saes = {"all": {"expansion": 2, "k": 64}}
-    assert describe(architecture, hooks=["resid_pre.0", "resid_pre.2"], saes=saes)["blocks"] == 3
+    check(
+        architecture,
+        hooks=["resid_pre.0", "resid_pre.2"],
+        saes={"all": {"expansion": 2, "k": 64}},
+    )
+
+
+def test_saes_need_not_fit_a_model_that_has_none(architecture: Path) -> None:
+    check(architecture, hooks=[], saes={"wide": {"expansion": 2, "k": 65}})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,20 +131,21 @@ def test_contexts_longer_than_the_model_reads_are_refused_by_key_and_remedy(
     family: str, tmp_path: Path
 ) -> None:
     family_config(family).save_pretrained(tmp_path)
-    # What is described is the model's own length, not the one asked for.
-    assert describe(tmp_path, context_length=64) == describe(tmp_path, context_length=2)
-    with pytest.raises(ValueError) as error:
-        describe(tmp_path, context_length=65)
-    message = str(error.value)
-    assert message.startswith("corpus_size.context_length: 65 ") and "lower it" in message
-    assert "tiny" in message and "64" in message and "\n" not in message
+    check(tmp_path, context_length=64)
+    for hooks in ([], ["resid_pre.1"]):  # a model without hooks still reads and writes text
+        with pytest.raises(ConfigError) as error:
+            check(tmp_path, hooks=hooks, context_length=65)
+        message = str(error.value)
+        assert message.startswith("corpus_size.context_length: 65 ") and "lower it" in message
+        assert "tiny" in message and "64" in message and "\n" not in message
 
 
 def test_a_model_without_a_longest_context_reads_any(tmp_path: Path) -> None:
     from transformers import BloomConfig
 
     BloomConfig(vocab_size=61, hidden_size=16, n_layer=3, n_head=2).save_pretrained(tmp_path)
-    assert describe(tmp_path, context_length=1_000_000)["context_length"] is None
+    assert describe(tmp_path)["context_length"] is None
+    check(tmp_path, context_length=1_000_000)
 
 
 def test_a_model_without_start_token_needs_one_from_the_study(tmp_path: Path) -> None:

@@ -70,9 +70,8 @@ def test_a_real_model_writes_its_hidden_states(tmp_path):
     )
     read = Shards([path], EVERY_POSITION)
     rows = [np.array(row) for row in contexts["tokens"].to_pylist()]
-    assert torch.equal(
-        torch.cat(list(read.batches())), torch.cat(context_activations(model, rows, "resid_pre.1"))
-    )
+    expected = torch.cat(context_activations(model, rows, "resid_pre.1")).cpu()
+    assert torch.equal(torch.cat(list(read.batches())), expected)
     assert read.metadata == {"hook": "resid_pre.1", "dtype": "float32", "d_in": str(read.d_in)}
 
 

@@ -247,6 +247,7 @@ def test_the_seed_changes_the_initial_weights_and_nothing_else(known, monkeypatc
     assert torch.equal(initial[0][1], initial[1][1])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA adds up in no fixed order")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_same_seed_gives_the_same_bits(known, architecture):
     shards, _ = known

@@ -1,7 +1,7 @@
 """Check a study's config against the schema and fill in the defaults.
 
-The schema is the one home of names, types, ranges and defaults. What it cannot say (that a name
-refers to another entry) is checked here; what needs the model is checked by `describe_model`.
+The schema is the one home of names, types, ranges and defaults. What it cannot say is checked here:
+by `load_config` that names refer to entries, by `check_model` what needs facts of the model.
 """
 
 from copy import deepcopy

@@ -74,11 +74,12 @@ def pack_contexts(
         return
     stream = np.concatenate(pieces).astype(np.int32)
     owner = np.repeat([number for number, _ in ordered], lengths)
-    step = context_length - 1
-    for start in range(0, len(stream), step):
-        tokens = stream[start : start + step]
-        if tokens[0] == start_token:  # the context's own start token stands for it
-            tokens = tokens[1:]
+    start = 0
+    while start < len(stream):
+        if stream[start] == start_token:  # the context's own start token stands for it
+            start += 1
+            continue
+        tokens = stream[start : start + context_length - 1]
         yield Context(
             digest(tokens.tobytes() + start.to_bytes(8, "big")),
             int(owner[start]),
@@ -86,6 +87,7 @@ def pack_contexts(
             np.concatenate([[start_token], tokens]).astype(np.int32),
             False,
         )
+        start += len(tokens)
 
 
 def uniform_tokens(
