@@ -107,8 +107,8 @@ def build_corpus(
 
     Contexts are taken in the order of a hash, so that a small budget still draws on every document
     and every part of it, and does not depend on the order of the source. Tokens are counted without
-    the start token of each context; the last context is cut so that every corpus has exactly the tokens asked for.
-    `counts` is about all documents, those that the budget leaves out too.
+    the start token of each context; the last context is cut, so that every corpus has exactly the
+    tokens asked for. `counts` is about all documents, those that the budget leaves out too.
 
     Raises ValueError naming the corpus when it is empty or holds fewer tokens than asked.
     """

@@ -62,7 +62,9 @@ def randomize(architecture: Path, destination: Path, seed: int) -> None:
 def load_model(folder: Path) -> Any:
     """The model in evaluation mode, float32, on this job's device. Only safetensors are opened."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it floods log files
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
     )

@@ -49,7 +49,8 @@ def sample_documents(
     """
     if documents.start % block or documents.stop % block:
         raise ValueError(f"documents {documents} do not consist of whole blocks of {block}.")
-    progress = Progress("generate_corpus", len(documents), "documents")
+    # Of documents that end early, the tokens never written count as done.
+    progress = Progress("generate_corpus", len(documents) * (context_length - 1), "tokens")
     for first in range(documents.start, documents.stop, block):
         yield from _sample_block(
             model,
@@ -60,8 +61,8 @@ def sample_documents(
             temperature,
             top_p,
             seed,
+            progress,
         )
-        progress.advance(block)
 
 
 def _sample_block(
@@ -73,6 +74,7 @@ def _sample_block(
     temperature: float,
     top_p: float,
     seed: int,
+    progress: Progress,
 ) -> list[Sample]:
     from transformers import DynamicCache
 
@@ -95,9 +97,11 @@ def _sample_block(
         if finished.any():  # no work is spent on documents that have ended
             alive = (~finished).nonzero().squeeze(1)
             if not len(alive):
+                progress.advance(len(documents) * (context_length - position))
                 break
             rows, tokens = rows[alive], tokens[alive]
             cache.batch_select_indices(alive)
+        progress.advance(len(documents))
     return [Sample(d, w, e) for d, w, e in zip(documents, written, ended, strict=True)]
 
 

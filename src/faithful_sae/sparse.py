@@ -5,11 +5,15 @@ gradient of the latents need only the active (token, latent) pairs: 1/6 of the a
 step (benchmarks/README.md). Encoder weights are held as rows, W_enc.T [d_sae, d_in], here.
 """
 
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+# torch says once a process that CSR is in beta; a user can do nothing about it.
+warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
 
 TILE = 512  # tokens whose pre-activations are held at once: a tile is cut to its top k and reused
 
