@@ -9,7 +9,6 @@ import polars as pl
 import pyarrow as pa
 import torch
 from scipy.special import rel_entr  # x log(x / y), and 0 where x is 0
-from torch.nn.functional import cross_entropy
 
 from faithful_sae.activations import batches_by_length
 from faithful_sae.contexts import digest
@@ -99,8 +98,8 @@ def surprise(model: Any, contexts: list[np.ndarray]) -> dict[str, float]:
     progress = Progress("corpus_statistics", len(contexts), "contexts")
     for numbers, tokens in batches_by_length(contexts, model.device):
         logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
-        nll = cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
         log_p = logits.log_softmax(-1)
+        nll = -log_p.gather(-1, tokens[:, 1:, None]).squeeze(-1)
         entropy = -(log_p.exp() * log_p).sum(-1)
         for row, number in enumerate(numbers):
             n = len(contexts[number]) - 1

@@ -10,9 +10,13 @@ import polars as pl
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from faithful_sae.activations import batches_by_length, hidden_states, resumed_at
+from faithful_sae.activations import (
+    batches_by_length,
+    hidden_states,
+    next_token_losses,
+    resumed_at,
+)
 from faithful_sae.progress import Progress
 from faithful_sae.sae import SAE
 from faithful_sae.shards import EVERY_POSITION, Positions, Shards
@@ -158,7 +162,7 @@ def loss_metrics(
                 read[replace] = new
             with resumed_at(model, hook, read):
                 logits = model(input_ids=tokens, use_cache=False).logits
-            losses = cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
+            losses = next_token_losses(logits, tokens)
             for row, length in enumerate(lengths):
                 sums.loss.append(float(losses[row, : length - 1].sum(dtype=torch.float64)))
                 sums.tokens.append(length - 1)

@@ -1,0 +1,80 @@
+"""The numbers in the README are those of the committed tables; run as a script, this prints them."""
+
+import sys
+from pathlib import Path
+
+import polars as pl
+
+from faithful_sae.statistics import seed_interval
+
+ROOT = Path(__file__).parents[1]
+TABLES = ROOT / "results" / "demo" / "tables"
+CORPORA = ["faithful", "wikipedia", "dialogue", "code"]
+SUMMARY = {
+    "explained_variance": "explained variance, own text",
+    "ce_loss_increase": "CE loss increase, own text (nats/token)",
+    "shared_feature_ratio": "shared feature ratio (cosine > 0.7)",
+    "mean_matched_cosine_above_null": "mean matched cosine - covariance null",
+    "fake_feature_ratio": "fake feature ratio",
+    "probing_accuracy:sentiment": "probing accuracy, sentiment",
+    "probing_accuracy:question": "probing accuracy, question type",
+    "probing_accuracy:spam": "probing accuracy, spam",
+}
+
+
+def number(mean: float, half: float) -> str:
+    return f"{mean:.3f} ± {half:.3f}"
+
+
+def on_other_corpora(metric: str) -> list[str]:
+    """Mean over the other corpora's held-out text, with its interval over seeds."""
+    table = pl.read_csv(TABLES / "reconstruction.csv").filter(
+        pl.col("metric") == metric,
+        pl.col("positions") == "kept",
+        pl.col("corpus") != pl.col("eval_corpus"),
+    )
+    by_seed = table.group_by("corpus", "seed").agg(pl.col("value").mean())
+    cells = []
+    for corpus in CORPORA:
+        rows = by_seed.filter(pl.col("corpus") == corpus).select("seed", "value").iter_rows()
+        interval = seed_interval(dict(rows))
+        cells.append(number(interval.mean, (interval.high - interval.low) / 2))
+    return cells
+
+
+def readme_table() -> list[str]:
+    """Lines of the README's table of results."""
+    statistics = pl.read_csv(TABLES / "corpus_statistics.csv")
+    value = {(c, m): v for _, c, m, v in statistics.iter_rows()}
+    gaps = [
+        number(value[c, "surprise_gap"], 1.96 * value[c, "surprise_gap_stderr"]) for c in CORPORA
+    ]
+    rows = [("surprise gap of the corpus (nats/token)", gaps)]
+    summary = pl.read_csv(TABLES / "summary.csv")
+    for metric, label in SUMMARY.items():
+        cells = []
+        for corpus in CORPORA:
+            row = summary.row(
+                by_predicate=(pl.col("metric") == metric) & (pl.col("corpus") == corpus),
+                named=True,
+            )
+            cells.append(number(row["mean"], (row["high"] - row["low"]) / 2))
+        rows.append((label, cells))
+        if metric in ("explained_variance", "ce_loss_increase"):
+            rows.append((label.replace("own text", "other texts"), on_other_corpora(metric)))
+    head = [f"| SAEs trained on | {' | '.join(CORPORA)} |", "| --- |" + " --- |" * len(CORPORA)]
+    return head + [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
+
+
+def test_the_readme_shows_the_numbers_of_the_committed_tables():
+    assert "\n".join(readme_table()) in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_shows_figures_that_are_committed():
+    readme = (ROOT / "README.md").read_text()
+    shown = [part.split(")")[0] for part in readme.split("](")[1:] if "results/demo" in part]
+    assert shown and all((ROOT / path).exists() for path in shown)
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(readme_table()) + "\n")
