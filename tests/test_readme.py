@@ -1,4 +1,4 @@
-"""The numbers in the README are those of the committed tables; run as a script, this prints them."""
+"""The numbers in the README are those of the committed tables; run as a script, prints them."""
 
 import sys
 from pathlib import Path

@@ -191,7 +191,7 @@ def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[
     for i, (corpus, gap, *interval) in enumerate(points):
         drawn.append(Interval(*interval))
         draw_interval(axes, gap, drawn[-1], *looks(corpora)[corpus])
-        _label(axes, corpus, gap, drawn[-1].mean, last=i == table.height - 1)
+        _label(axes, corpus, gap, drawn[-1].mean, above=i % 2 == 0, last=i == table.height - 1)
     if table["gap"].n_unique() >= CORPORA_FOR_A_LINE:
         x = table["gap"].to_numpy()
         slope, offset = np.polyfit(x, table["mean"].to_numpy(), 1)
@@ -200,12 +200,12 @@ def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[
     return drawn
 
 
-def _label(axes: Axes, corpus: str, x: float, y: float, last: bool) -> None:
-    # The rightmost label runs to the left, where there is room.
+def _label(axes: Axes, corpus: str, x: float, y: float, above: bool, last: bool) -> None:
+    # The rightmost label runs to the left, where there is room; neighbours keep apart vertically.
     axes.annotate(
         corpus,
         (x, y),
-        xytext=(-6 if last else 6, 4),
+        xytext=(-6 if last else 6, 4 if above else -11),
         textcoords="offset points",
         ha="right" if last else "left",
         parse_math=False,
