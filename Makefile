@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
-STUDY := results/demo
+STUDY := results/$(shell sed -n "s/^study: *//p" config.yaml)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: run report lint test

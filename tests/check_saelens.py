@@ -1,8 +1,8 @@
 """Open SAEs in SAELens and compare its outputs with ours, run by hand in an environment of its own.
 
-    python -m venv /tmp/saelens
-    /tmp/saelens/bin/pip install sae-lens==6.54.12 torch==2.13.0
-    /tmp/saelens/bin/python tests/check_saelens.py results/demo/smollm2/*/resid_pre.20/topk/seed*
+    python -m venv ../saelens
+    ../saelens/bin/pip install sae-lens==6.54.12 torch==2.13.0
+    ../saelens/bin/python tests/check_saelens.py results/demo/smollm2/*/resid_pre.20/topk/seed*
 
 Prints the largest difference of latents and, relative to their norm, of reconstructions; exits
 with 1 when one exceeds 1e-5.

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from faithful_sae.models import load_tokenizer, randomize
+from faithful_sae.models import load_tokenizer
+from faithful_sae.prepare import randomize
 
 ARCHITECTURE = Path(__file__).parent / "tiny" / "architecture"
 VOCABULARY = 61

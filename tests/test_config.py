@@ -181,6 +181,23 @@ WRONG = [
         r"positions.max_norm: '5e0' must be of type number or null; YAML",
     ),
     ("saes/small/k", 2.5, r"saes.small.k: 2.5 must be of type integer"),
+    ("saes/small/k", 8.0, r"saes.small.k: 8.0 must be of type integer; .* write 8_000"),
+    ("saes/small/k", "8e3", r"saes.small.k: '8e3' must be of type integer; .* write 8_000"),
+    ("saes/small/training_tokens", 1e6, r"saes.small.training_tokens: 1000000.0 must be .* 8_000"),
+    ("seeds", [0, 1.0], r"seeds.1: 1.0 must be of type integer"),
+    ("corpora/own/seed", 3.0, r"corpora.own.seed: 3.0 must be of type integer; .* write 8_000"),
+    ("corpora/own/documents", 512.0, r"corpora.own.documents: 512.0 must be of type integer or nu"),
+    ("saes/small/lr", "8e3", r"saes.small.lr: '8e3' must .* write 3.0e-4 or 8\.0e\+3"),
+    ("saes/small/lr", float("nan"), r"saes.small.lr: nan must be of type number and finite"),
+    ("saes/small/lr", float("inf"), r"saes.small.lr: inf must be of type number and finite"),
+    ("positions/max_norm", float("inf"), r"positions.max_norm: inf must be of type number or null"),
+    ("corpora/own/top_p", float("nan"), r"corpora.own.top_p: nan must be of type number"),
+    (
+        "evaluations/similarity/thresholds",
+        [0.7, float("nan")],
+        r"evaluations.similarity.thresholds.1: nan must be of type number",
+    ),
+    ("saes/small/k", float("nan"), r"saes.small.k: nan must be of type integer"),
     ("saes/small/k", True, r"saes.small.k: True must be of type integer"),
     ("seeds", 3, r"seeds: 3 must be of type array"),
     ("seeds/0", "zero", r"seeds.0: 'zero' must be of type integer"),
@@ -285,6 +302,20 @@ def test_a_mistake_is_one_line_that_starts_with_its_key_and_names_the_remedy(pat
         load(changed(path, value))
     assert re.match(message, str(error.value)), str(error.value)
     assert "\n" not in str(error.value) and re.search(r"[^?.][.?]$", str(error.value))
+
+
+def test_a_whole_number_may_be_written_where_any_number_is_asked():
+    assert load(changed("saes/small/lr", 1))["saes"]["small"]["lr"] == 1
+
+
+def test_a_missing_path_is_named_with_the_folder_it_is_relative_to(tmp_path):
+    for path, message in (
+        ("no/such", f"models.base.path: no/such does not exist in {tmp_path}."),
+        ("/no/such", "models.base.path: /no/such does not exist."),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load(changed("models/base", {"source": "path", "path": path}), tmp_path)
+        assert str(error.value) == message
 
 
 @pytest.mark.parametrize("key", [1, True, None])

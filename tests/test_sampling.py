@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from faithful_sae.sampling import Sample, document_uniforms, draw, sample_documents
+from faithful_sae.contexts import Sample
+from faithful_sae.sampling import document_uniforms, draw, sample_documents
 
 SETTINGS: dict[str, Any] = {
     "start_token": 0,

@@ -15,17 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_shards import contexts_of, write_shards
 
-from faithful_sae import shards
+from faithful_sae import disk, shards
 from faithful_sae.activations import context_activations
-from faithful_sae.models import load_model, randomize
-from faithful_sae.shards import (
-    EVERY_POSITION,
-    Positions,
-    Shards,
-    blocks_of,
-    require_disk_for_study,
-    shard_of,
-)
+from faithful_sae.disk import require_disk_for_study
+from faithful_sae.models import load_model
+from faithful_sae.prepare import randomize
+from faithful_sae.shards import EVERY_POSITION, Positions, Shards, blocks_of, shard_of
 
 quick = settings(max_examples=25, deadline=None)
 context_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -54,7 +49,8 @@ def test_what_is_read_is_what_was_written_rounded_to_the_dtype(dtype, lengths, s
     with TemporaryDirectory() as folder:
         read = Shards(write_shards(Path(folder), x, lengths, dtype=dtype), EVERY_POSITION)
         assert torch.equal(torch.cat(list(read.batches())), x.to(shards.DTYPES[dtype]).float())
-        assert read.token.tolist() == list(range(sum(lengths)))
+        tokens = pq.read_table(read.paths[0], columns=["token"])["token"]
+        assert tokens.to_pylist() == list(range(sum(lengths)))
         assert read.position.tolist() == [i for n in lengths for i in range(n)]
         assert read.document.tolist() == [i // 2 for i, n in enumerate(lengths) for _ in range(n)]
         assert np.array_equal(read.norm, x.norm(dim=1).numpy())
@@ -72,7 +68,12 @@ def test_a_real_model_writes_its_hidden_states(tmp_path):
     rows = [np.array(row) for row in contexts["tokens"].to_pylist()]
     expected = torch.cat(context_activations(model, rows, "resid_pre.1")).cpu()
     assert torch.equal(torch.cat(list(read.batches())), expected)
-    assert read.metadata == {"hook": "resid_pre.1", "dtype": "float32", "d_in": str(read.d_in)}
+    assert read.metadata == {
+        "hook": "resid_pre.1",
+        "dtype": "float32",
+        "d_in": str(read.d_in),
+        "start_token": str(rows[0][0]),
+    }
 
 
 @quick
@@ -148,7 +149,7 @@ def test_a_failed_rewrite_leaves_the_old_shard(tmp_path):
 
 
 def test_too_small_a_disk_is_an_error_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(OSError, match="shard0.parquet need .* GB but .*corpus_size.train_tokens"):
         write_shards(tmp_path, rows_of(), LENGTHS)
     assert list(tmp_path.iterdir()) == []
@@ -163,7 +164,7 @@ def test_shards_of_different_hooks_are_refused(tmp_path):
 
 def content(path: Path) -> list:
     read = Shards([path], EVERY_POSITION)
-    columns = [read.document, read.position, read.token, read.norm]
+    columns = [read.document, read.position, read.norm]
     values = [np.stack([c.astype(np.float64) for c in columns]), *map(np.asarray, read.batches())]
     return [read.metadata, *(v.tobytes() for v in values)]
 
@@ -343,12 +344,13 @@ def test_a_study_too_large_for_the_disk_is_refused_and_what_is_there_counts(tmp_
     config = {
         "models": {tmp_path.name: {"hooks": ["resid_pre.1", "resid_pre.2"]}},
         "corpora": {"faithful": {}},
-        "corpus_size": {"train_tokens": 40, "heldout_tokens": 10},
+        "corpus_size": {"train_tokens": 30, "heldout_tokens": 10},
+        "evaluations": {"fake_features": {"tokens": 10}},
         "activations": {"dtype": "float16"},
     }
     free = SimpleNamespace(free=4_000)  # of 2 hooks x 50 tokens x 100 bytes, 6,000 are there
-    monkeypatch.setattr("faithful_sae.shards.shutil.disk_usage", lambda _: free)
+    monkeypatch.setattr("faithful_sae.disk.shutil.disk_usage", lambda _: free)
     require_disk_for_study(tmp_path, 40, config)
-    config["corpus_size"]["train_tokens"] = 41
+    config["corpus_size"]["train_tokens"] = 31
     with pytest.raises(OSError, match="the activations of this study need"):
         require_disk_for_study(tmp_path, 40, config)

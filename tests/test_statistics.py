@@ -59,8 +59,8 @@ def summary(
 
 def test_seed_interval_is_students_t():
     values = [0.2, 0.5, 0.3, 0.9]
-    mean, low, high, seeds = seed_interval(dict(enumerate(values)), level=0.9)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    mean, low, high, seeds = seed_interval(dict(enumerate(values)))
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (mean, seeds) == (pytest.approx(np.mean(values)), 4)
     assert (low, high) == pytest.approx((expected.low, expected.high))
 
@@ -216,6 +216,43 @@ def test_a_cut_that_was_never_measured_is_an_error_naming_it():
 def test_a_value_that_occurs_twice_is_an_error():
     with pytest.raises(ValueError, match="several values"):
         summary(reconstruction=table(RECONSTRUCTION, {"value": 0.2}, {"value": 0.3}))
+
+
+def test_a_study_without_tasks_has_a_summary_without_probes():
+    made = summarise(
+        table(RECONSTRUCTION, {"value": 0.2}),
+        table(SIMILARITY),
+        table(FAKE),
+        frequency=0.1,
+        min_activation=1.0,
+    )
+    assert made["metric"].to_list() == ["fvu"]
+
+
+def test_the_nulls_of_a_single_seed_are_no_pairs():
+    rows = [
+        {"seed_b": 0, "null": null, "value": 0.1, **metric}
+        for null in ("covariance", "untrained")
+        for metric in ({}, {"metric": "mean_matched_cosine", "threshold": None})
+    ]
+    assert summary(similarity=table(SIMILARITY, *rows)) == {}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_has_no_interval_and_spoils_no_other_corpus(value):
+    metric = {"metric": "ce_loss_recovered_zero"}
+    other = {"corpus": "d", "eval_corpus": "d"}
+    rows = [metric | {"seed": seed, "value": 0.5 + seed} for seed in range(3)]
+    broken = [metric | other | {"seed": seed, "value": value if seed else 1.0} for seed in range(3)]
+    made = summarise(
+        table(RECONSTRUCTION, *broken, *rows), table(SIMILARITY), table(FAKE), 0.1, 1.0
+    )
+    whole, spoilt = made.sort("corpus").iter_rows()
+    assert whole[5:] == pytest.approx(tuple(seed_interval({0: 0.5, 1: 1.5, 2: 2.5})))
+    assert spoilt[5] == pytest.approx(value, nan_ok=True) and spoilt[8] == 3
+    assert math.isnan(spoilt[6]) and math.isnan(spoilt[7])
+    pairs = pair_interval({(0, 1): value, (0, 2): 0.5, (1, 2): 0.5})
+    assert math.isnan(pairs.low) and math.isnan(pairs.high)
 
 
 def test_summary_of_empty_tables_is_empty():

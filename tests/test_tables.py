@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faithful_sae.tables import gather, read_csv, write_csv
+from faithful_sae.tidy import COORDINATES, SEEDS
 
 ROWS = pl.DataFrame(
     {
@@ -77,6 +78,15 @@ def test_csv_tells_missing_from_not_a_number_and_from_empty_text(tmp_path):
     )
     write_csv(table, tmp_path / "table.csv")
     assert read_csv(tmp_path / "table.csv").equals(table, null_equal=True)
+
+
+def test_names_that_look_like_numbers_stay_text_and_seeds_stay_integers(tmp_path):
+    names = [name for name in COORDINATES if name not in SEEDS]
+    table = pl.DataFrame({name: ["2024", "007"] for name in names} | {s: [0, 1] for s in SEEDS})
+    write_csv(table, tmp_path / "table.csv")
+    assert read_csv(tmp_path / "table.csv").equals(table)
+    write_csv(table.clear(), tmp_path / "empty.csv")
+    assert read_csv(tmp_path / "empty.csv").schema == table.schema
 
 
 @given(text=st.text(st.characters(codec="utf-8"), max_size=8))

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faithful_sae.archives import read_member
 from faithful_sae.text import (
     CORPUS_READERS,
     TASK_READERS,
     read_archive_corpus,
     read_archive_task,
-    read_member,
     read_path,
     read_path_task,
     read_stdlib,

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from faithful_sae.files import written_whole
+from faithful_sae.files import link_folder, written_whole
 from faithful_sae.tidy import COORDINATES, with_coordinates, write_parquet
 
 TABLE = pl.DataFrame({"metric": ["l0", "fvu"], "value": [1.0, 2.0]})
@@ -20,6 +20,7 @@ def test_coordinates_come_first_in_their_order_and_study_is_left_out():
 def test_seeds_are_integers_and_names_are_text():
     numbered = TABLE.with_columns(seed_b=pl.lit(1, pl.Int32), eval_corpus=pl.lit("wiki"))
     table = with_coordinates(numbered, {"seed": "0", "model": 7})
+    assert with_coordinates(TABLE, {"seed_b": "4"})["seed_b"].to_list() == [4, 4]
     assert table.schema["seed"] == table.schema["seed_b"] == pl.Int64
     assert table.schema["model"] == table.schema["eval_corpus"] == pl.String
 
@@ -87,3 +88,11 @@ def test_a_new_file_has_the_users_usual_permissions(tmp_path):
         temporary.write_text("")
     (tmp_path / "usual").write_text("")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_of_links_shows_the_files_without_copying_them(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    link_folder(tmp_path / "model", tmp_path / "links")
+    assert (tmp_path / "links" / "weights").is_symlink()
+    assert (tmp_path / "links" / "weights").read_text() == "1"

@@ -117,6 +117,19 @@ def test_numbers_of_the_tiny_study_obey_what_their_definitions_imply(study):
     assert gap.filter(pl.col("corpus") == "faithful")["value"].item() < 0.2
 
 
+def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
+    summary = table(study, "summary")
+    metrics = {
+        *("explained_variance", "fvu", "ce_loss_increase", "ce_loss_recovered_zero", "l0"),
+        *("dead_fraction", "shared_feature_ratio", "shared_feature_ratio_alive"),
+        *("mean_matched_cosine", "mean_matched_cosine_above_null", "fake_feature_ratio"),
+        "probing_accuracy:parity",
+    }
+    for key, part in summary.group_by("corpus", "sae"):
+        assert set(part["metric"]) == metrics, key
+    assert summary.select("corpus", "sae").unique().height == 4
+
+
 def test_a_figure_setting_plans_figures_alone(study, edit):
     edit("tests/tiny/config.yaml", "study: tiny\n", "study: tiny\nfigures: {dpi: 80}\n")
     assert planned(snakemake(study, "-n")) == {"draw_figures": 1}
@@ -207,6 +220,19 @@ def test_a_damaged_shard_is_named_and_no_sae_is_left(study, edit):
     finally:
         shard.write_bytes(whole)
         weights.write_bytes(kept)
+
+
+def test_a_study_of_one_seed_one_corpus_and_no_task_has_its_tables_and_figures(study, edit):
+    edit("tests/tiny/config.yaml", "study: tiny", "study: single")
+    edit("tests/tiny/config.yaml", "seeds: [0, 1]", "seeds: [0]")
+    text = (study / "tests/tiny/config.yaml").read_text()
+    extras = r"  notes:\n(?:    .*\n)+|tasks:\n(?:  .*\n)+|  batch-topk:\n(?:    .*\n)+"
+    for old in re.findall(extras, text):
+        edit("tests/tiny/config.yaml", old, "")
+    output = snakemake(study, "--cores", "2", "--show-failed-logs")
+    assert output.endswith("exit 0"), output[-4000:]
+    assert len(list((study / "tests/tiny/results/single/figures").glob("*.png"))) == 9
+    shutil.rmtree(study / "tests/tiny/results/single")
 
 
 def test_configfile_replaces_the_default_study_instead_of_joining_it(study, tmp_path):

@@ -4,6 +4,7 @@ The schema is the one home of names, types, ranges and defaults. What it cannot 
 by `load_config` that names refer to entries, by `check_model` what needs facts of the model.
 """
 
+import math
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 Config = dict[str, Any]
 RESERVED = {
@@ -18,6 +20,24 @@ RESERVED = {
     "between-corpora": "the folder of comparisons between corpora",
     "probing-baselines": "the folder of probes that depend on no corpus",
 }
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema lets 8.0 pass as an integer, which would break where the number counts or names
+# something, and knows no NaN, which passes every minimum.
+_Validator: Any = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
+    ),
+)
 
 
 class ConfigError(ValueError):
@@ -40,13 +60,22 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
     return filled
 
 
+def model_entry(config: Config, name: str) -> Config:
+    """The part of a model's entry that its facts depend on: all but where it is studied."""
+    return {key: value for key, value in config["models"][name].items() if key != "hooks"}
+
+
 def check_model(config: Config, facts: Config) -> None:
-    """Check what only the model can tell; `facts` are those of `describe_model`.
+    """Check what only the model can tell; `facts` are those of `describe_model`, and `entry`.
+
+    Facts of another entry than the config's (the model was exchanged since) say nothing.
 
     Raises ConfigError when a hook lies beyond the last block, an SAE's k exceeds its d_sae, or
     contexts are longer than the model reads.
     """
     name, d_in, blocks = facts["model"], facts["d_in"], facts["blocks"]
+    if facts["entry"] != model_entry(config, name):
+        return
     hooks = config["models"][name]["hooks"]
     for hook in hooks:
         if int(hook.removeprefix("resid_pre.")) >= blocks:
@@ -100,9 +129,7 @@ def _resolve(value: Any, schema: Config, whole: Config) -> Config:
 
 
 def _first_error(config: Config, schema: Config) -> str | None:
-    errors = sorted(
-        Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.path]
-    )
+    errors = sorted(_Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.path])
     return _sentence(errors[0], config, schema) if errors else None
 
 
@@ -127,15 +154,23 @@ def _sentence(error: ValidationError, config: Config, schema: Config) -> str:
     if error.validator == "type":
         kinds = error.validator_value
         kind = " or ".join(kinds) if isinstance(kinds, list) else kinds
-        hint = ""
-        if isinstance(found, str) and kind.startswith(("number", "integer")):
-            hint = "; YAML reads 3e-4 as text, write 3.0e-4"
-        return f"{key}: {found!r} must be of type {kind}{hint}."
+        return f"{key}: {found!r} must be of type {kind}{_spelling(found, kind)}."
     if error.validator == "pattern":
         return f"{key}: {found!r} must match {error.validator_value}."
     if error.validator == "contains":
         return f"{key}: {found!r} must contain {error.validator_value['const']}."
     return f"{key}: {error.message}."
+
+
+def _spelling(found: Any, kind: str) -> str:
+    """How YAML wants a number to be written that was read as something else."""
+    if isinstance(found, float) and not math.isfinite(found):
+        return " and finite"
+    if kind.startswith("integer") and isinstance(found, str | float):
+        return "; YAML reads 8e3 as text and 8.0e+3 as a fraction, write 8_000"
+    if kind.startswith("number") and isinstance(found, str):
+        return "; YAML reads 3e-4 as text, write 3.0e-4 or 8.0e+3"
+    return ""
 
 
 def _source_sentence(
@@ -147,7 +182,7 @@ def _source_sentence(
         source = entry.get("source") if isinstance(entry, dict) else entry
         return f"{key}.source: {source!r} is unknown{_nearest(str(source), sources)}"
     branch = branches[sources.index(entry["source"])]
-    inner = next(Draft202012Validator(branch | {"$defs": schema["$defs"]}).iter_errors(entry))
+    inner = next(_Validator(branch | {"$defs": schema["$defs"]}).iter_errors(entry))
     return f"{key}.{_sentence(inner, config, schema)}".replace(".config:", ":")
 
 
@@ -179,7 +214,8 @@ def _check_references(config: Config, root: Path) -> None:
                         f"{_nearest(entry[kind], list(known))}"
                     )
             if entry["source"] == "path" and not (root / entry["path"]).exists():
-                raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist.")
+                where = "" if Path(entry["path"]).is_absolute() else f" in {root.absolute()}"
+                raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist{where}.")
     for name, model in config["models"].items():
         if model["source"] == "random_like":
             base = config["models"][model["model"]]

@@ -32,6 +32,14 @@ class Document(NamedTuple):
     ended: bool = False
 
 
+class Sample(NamedTuple):
+    """One sampled document: its number, its ids without the start token, and whether it ended."""
+
+    document: int
+    tokens: list[int]
+    ended: bool
+
+
 class Context(NamedTuple):
     """A context before it is a row of a table; `key` orders contexts, `tokens` is [n] int32."""
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from faithful_sae.contexts import (
     Document,
+    Sample,
     context_table,
     cut_contexts,
     digest,
@@ -23,7 +24,6 @@ from faithful_sae.contexts import (
 )
 from faithful_sae.files import written_whole
 from faithful_sae.models import encode
-from faithful_sae.sampling import Sample
 
 SPARE = 0.2  # documents sampled beyond what full ones would need
 TOKENIZE_AT_ONCE = 256  # documents: enough to keep the tokenizer's threads busy
@@ -67,9 +67,12 @@ def written_documents(samples: list[Sample], reader: Any, writer: Any) -> Iterat
     Ids are kept when both have the same vocabulary; otherwise the text is carried over.
     """
     if reader.get_vocab() == writer.get_vocab():
-        return sampled_documents(samples)
+        yield from sampled_documents(samples)
+        return
     plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    return text_documents((writer.decode(s.tokens, **plain) for s in samples), reader)
+    texts = (writer.decode(sample.tokens, **plain) for sample in samples)
+    for sample, document in zip(samples, text_documents(texts, reader), strict=True):
+        yield document._replace(ended=sample.ended)
 
 
 def documents_to_sample(

@@ -1,4 +1,4 @@
-"""What a result depends on in this library: a digest of the code that makes it.
+"""What a result depends on: digests of the library's code and of local folders.
 
 Snakemake notices an edited script, never an edited module that the script imports. Rules therefore
 carry `library_digest` of their modules as a param.
@@ -32,6 +32,13 @@ def library_digest(*modules: str) -> str:
                 todo += _imports(tree)
     code = "".join(trees[file] for file in sorted(trees))
     return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def folder_stamp(folder: Path) -> str:
+    """What a local folder holds, by its files' names, sizes and times, 12 hex digits."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    stamps = [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]
 
 
 def _files(module: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders of links."""
 
 import os
 import shutil
@@ -21,3 +21,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder)
+
+
+def link_folder(source: Path, destination: Path) -> None:
+    """A folder of links to the files of `source`: nothing is copied, however large the files."""
+    destination.mkdir(parents=True)
+    for path in source.iterdir():
+        (destination / path.name).symlink_to(path.resolve())

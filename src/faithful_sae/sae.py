@@ -1,7 +1,6 @@
 """Sparse autoencoders: the function, and the folder that the field's other tools open."""
 
 import json
-import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+
+from faithful_sae.files import written_whole
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"  # SAELens 6 names
 
@@ -101,13 +102,10 @@ class SAE:
             "reshape_activations": "none",
             "metadata": provenance | {"sae_lens_version": "6.54.12", "torch": version("torch")},
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{WEIGHTS}.partial"
-        save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, partial)
-        os.replace(partial, folder / WEIGHTS)
-        partial = folder / f"{CONFIG}.partial"
-        partial.write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(partial, folder / CONFIG)
+        with written_whole(folder / WEIGHTS) as temporary:
+            save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, temporary)
+        with written_whole(folder / CONFIG) as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -6,24 +6,17 @@ not on how many shards share the work, nor on restarts.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from faithful_sae.contexts import Sample
 from faithful_sae.progress import Progress
 
 TOP_P_CANDIDATES = 1024  # a nucleus is almost always this small; a full sort is the rare fallback
 CDF_BLOCK = 256  # tokens whose probabilities are summed first, so that no long float sum is walked
-
-
-class Sample(NamedTuple):
-    """One sampled document: its number, its ids without the start token, and whether it ended."""
-
-    document: int
-    tokens: list[int]
-    ended: bool
 
 
 @torch.inference_mode()

@@ -6,7 +6,6 @@ memcpy, 17 times faster than a list of floats (benchmarks/). The file's metadata
 dtype and width. Every page carries a checksum that every read verifies.
 """
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from faithful_sae.activations import context_activations
+from faithful_sae.disk import require_disk, row_bytes
 from faithful_sae.files import written_whole
 from faithful_sae.progress import Progress
 
@@ -63,30 +63,6 @@ def shard_of(n: int, shard: int, shards: int) -> range:
     return range(n * shard // shards, n * (shard + 1) // shards)
 
 
-def require_disk(folder: Path, n_bytes: int, what: str) -> None:
-    """Raise OSError before any work when the disk cannot hold what is planned."""
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        raise OSError(
-            f"{what} need {n_bytes / 1e9:.1f} GB but the disk of {folder} has {free / 1e9:.1f} GB "
-            "free; free space, lower corpus_size.train_tokens or choose a narrower "
-            "activations.dtype."
-        )
-
-
-def require_disk_for_study(folder: Path, d_in: int, config: dict[str, Any]) -> None:
-    """Raise OSError when the activations of one model's study will not fit on the disk.
-
-    folder: the model's results; shards already there are not counted again.
-    """
-    hooks = len(config["models"][folder.name]["hooks"])
-    size = config["corpus_size"]
-    tokens = len(config["corpora"]) * (size["train_tokens"] + size["heldout_tokens"])
-    planned = hooks * tokens * _row_bytes(d_in, config["activations"]["dtype"])
-    present = sum(path.stat().st_size for path in folder.glob("*/resid_pre.*/*/shard*.parquet"))
-    require_disk(folder, planned - present, "the activations of this study")
-
-
 def write_shard(
     path: Path,
     model: Any,
@@ -111,9 +87,10 @@ def write_shard(
     n_tokens = int(sum(lengths[b.start : b.stop].sum() for b in mine))
     d_in = model.config.get_text_config().hidden_size
     width = d_in * DTYPES[dtype].itemsize
-    require_disk(path.parent, n_tokens * _row_bytes(d_in, dtype), f"the activations of {path.name}")
+    require_disk(path.parent, n_tokens * row_bytes(d_in, dtype), f"the activations of {path.name}")
 
-    schema = _schema(width, metadata | {"hook": hook, "dtype": dtype, "d_in": str(d_in)})
+    metadata = metadata | {"hook": hook, "dtype": dtype, "d_in": str(d_in)}
+    schema = _schema(width, metadata | {"start_token": str(tokens[0][0]) if tokens else ""})
     documents = contexts["document"].to_numpy()
     progress = Progress("extract_activations", n_tokens, "tokens")
     with (
@@ -156,13 +133,10 @@ class Shards:
         self.metadata = self._metadata(paths)
         self.d_in = int(self.metadata["d_in"])
         self.dtype = DTYPES[self.metadata["dtype"]]
-        small = [
-            self._read(path, None, ["document", "position", "token", "norm"]) for path in paths
-        ]
+        small = [self._read(path, None, ["document", "position", "norm"]) for path in paths]
         columns = pa.concat_tables(small)
         self.document: np.ndarray = columns["document"].to_numpy()  # of every token
         self.position: np.ndarray = columns["position"].to_numpy()
-        self.token: np.ndarray = columns["token"].to_numpy()
         self.norm: np.ndarray = columns["norm"].to_numpy()
         self.kept = positions.kept(self.position, self.norm)
         self._groups: list[tuple[Path, int, slice]] = []  # file, row group, its rows in all
@@ -253,11 +227,6 @@ class Shards:
                 raise ValueError(f"{path} and {paths[0]} do not hold the same activations.")
             found = here
         return found
-
-
-def _row_bytes(d_in: int, dtype: str) -> int:
-    """Bytes of one token in a shard: its activation, and at most 20 of document, position, ..."""
-    return d_in * DTYPES[dtype].itemsize + 20
 
 
 def _schema(width: int, metadata: dict[str, str]) -> pa.Schema:

@@ -202,20 +202,25 @@ def similarity_of_seeds(
     alive = {seed: alive_latents(sae, heldout) for seed, sae in saes.items()}
     covariance = activation_covariance(heldout.batches())
     frames = []
-    for number, (a, b) in enumerate(combinations(sorted(saes), 2)):
+    # A single seed has no pair, but its nulls can still be drawn.
+    pairs = list(combinations(sorted(saes), 2)) or [(seed, seed) for seed in saes]
+    for number, (a, b) in enumerate(pairs):
         sae = saes[a]
         d_sae = sae.d_sae
         fresh_a, fresh_b = (
-            SAE.untrained(d_in=sae.d_in, d_sae=d_sae, k=sae.k, seed=seed) for seed in (a, b)
+            SAE.untrained(d_in=sae.d_in, d_sae=d_sae, k=sae.k, seed=seed)
+            for seed in (a, b if b != a else a + 1)
         )
         every = torch.ones(d_sae, dtype=torch.bool)
-        for null, table in (
-            ("none", similarity(sae, saes[b], alive[a], alive[b], thresholds)),
-            ("untrained", similarity(fresh_a, fresh_b, every, every, thresholds)),
-            ("covariance", covariance_null(covariance, d_sae, number, thresholds)),
-        ):
+        tables = {
+            "untrained": similarity(fresh_a, fresh_b, every, every, thresholds),
+            "covariance": covariance_null(covariance, d_sae, number, thresholds),
+        }
+        if a != b:
+            tables["none"] = similarity(sae, saes[b], alive[a], alive[b], thresholds)
+        for null, table in tables.items():
             frames.append(_pair(table, {"seed": a, "seed_b": b, "null": null}))
-    return pl.concat(frames) if frames else _no_pairs("seed_b")
+    return pl.concat(frames)
 
 
 def similarity_of_corpora(
@@ -241,7 +246,11 @@ def similarity_of_corpora(
                 "null": "none",
             }
             frames.append(_pair(table, pair))
-    return pl.concat(frames) if frames else _no_pairs("corpus", "corpus_b", "seed_b")
+    if not frames:  # a study of one corpus
+        kinds: dict[str, Any] = {"seed": pl.Int32, "seed_b": pl.Int32}
+        kinds |= dict.fromkeys(["corpus", "corpus_b", "null"], pl.String)
+        return pl.DataFrame(schema=SCHEMA | kinds)
+    return pl.concat(frames)
 
 
 def alive_latents(sae: SAE, heldout: Shards) -> Tensor:
@@ -254,11 +263,3 @@ def alive_latents(sae: SAE, heldout: Shards) -> Tensor:
 
 def _pair(table: pl.DataFrame, coordinates: Mapping[str, int | str]) -> pl.DataFrame:
     return table.with_columns(pl.lit(value).alias(name) for name, value in coordinates.items())
-
-
-def _no_pairs(*names: str) -> pl.DataFrame:
-    """The empty table of a study with one seed or one corpus."""
-    kinds: dict[str, Any] = {"seed": pl.Int32, "seed_b": pl.Int32}
-    kinds |= dict.fromkeys(["corpus", "corpus_b", "null"], pl.String)
-    columns = {name: kinds[name] for name in ("seed", *names, "null")}
-    return pl.DataFrame(schema=SCHEMA | columns)

@@ -35,6 +35,7 @@ SUMMARY_SCHEMA = dict.fromkeys(GROUP, pl.String) | {
 }
 # The cosine of the headline Shared Feature Ratio (FaithfulSAE).
 SHARED_THRESHOLD = 0.7
+LEVEL = 0.95  # of every interval
 
 
 class Interval(NamedTuple):
@@ -46,39 +47,40 @@ class Interval(NamedTuple):
     seeds: int
 
 
-def seed_interval(values: Mapping[int, float], level: float = 0.95) -> Interval:
-    """Mean over seeds and its Student t interval, mean -+ t(level, n - 1) * sd / sqrt(n).
+def seed_interval(values: Mapping[int, float]) -> Interval:
+    """Mean over seeds and its 95 % Student t interval, mean -+ t(n - 1) * sd / sqrt(n).
 
-    values: seed -> number. One seed carries no information on its spread: low = high = NaN.
+    values: seed -> number. One seed carries no information on its spread: low = high = NaN, as
+    where a value is not finite.
     The interval ignores the range of the metric (a share may get a bound above 1).
     Raises ValueError for no seed.
     """
     return _jackknife_interval(
-        values, lambda left_out: [v for seed, v in values.items() if seed != left_out], level
+        values, lambda left_out: [v for seed, v in values.items() if seed != left_out]
     )
 
 
-def pair_interval(pairs: Mapping[tuple[int, int], float], level: float = 0.95) -> Interval:
-    """Mean over pairs of seeds and an interval that treats the SEED as the unit.
+def pair_interval(pairs: Mapping[tuple[int, int], float]) -> Interval:
+    """Mean over pairs of seeds and a 95 % interval that treats the SEED as the unit.
 
     Jackknife over seeds: U is the mean over pairs, U_-i that over the pairs without seed i, and
-    se^2 = (n - 1)/n * sum_i (U_-i - mean(U_-i))^2; interval U -+ t(level, n - 1) * se. If a pair's
+    se^2 = (n - 1)/n * sum_i (U_-i - mean(U_-i))^2; interval U -+ t(n - 1) * se. If a pair's
     value is mu + a_i + a_j + e_ij, that is exact for the seeds' effects a and errs on the wide
     side for the pairs' own noise e.
 
     pairs: (seed, seed_b) -> value; a seed paired with itself is left out. Fewer than three seeds,
-    or a seed in every pair: low = high = NaN. Raises ValueError for no pair.
+    a seed in every pair, or a value that is not finite: low = high = NaN. Raises ValueError for no
+    pair.
     """
     proper = {pair: value for pair, value in pairs.items() if pair[0] != pair[1]}
     return _jackknife_interval(
         {seed for pair in proper for seed in pair},
         lambda left_out: [value for pair, value in proper.items() if left_out not in pair],
-        level,
     )
 
 
 def _jackknife_interval(
-    seeds: Iterable[int], values_without: Callable[[int | None], Sequence[float]], level: float
+    seeds: Iterable[int], values_without: Callable[[int | None], Sequence[float]]
 ) -> Interval:
     """Mean of `values_without(None)`; its spread from leaving out one seed after another."""
     units = sorted(seeds)
@@ -87,11 +89,11 @@ def _jackknife_interval(
         raise ValueError("an interval over seeds needs at least one value, found none")
     mean = float(np.mean(values_without(None)))
     kept = [values_without(seed) for seed in units]
-    if not all(kept):
+    if not all(kept) or not math.isfinite(mean):
         return Interval(mean, math.nan, math.nan, n)
     leave_one_out = np.array([np.mean(values) for values in kept])
     error = math.sqrt((n - 1) / n * np.sum((leave_one_out - leave_one_out.mean()) ** 2))
-    half = float(stdtrit(n - 1, 0.5 + level / 2)) * error
+    half = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * error
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -99,22 +101,23 @@ def summarise(
     reconstruction: pl.DataFrame,
     similarity: pl.DataFrame,
     fake_features: pl.DataFrame,
-    probing: pl.DataFrame,
     frequency: float,
     min_activation: float,
+    probing: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Headline metrics of a study, per model, hook, sae and corpus: metric, mean, low, high, seeds.
 
     Reconstruction on the SAE's own corpus, positions kept; similarity within a corpus, shared at
     cosine 0.7; `mean_matched_cosine_above_null` subtracts the mean of the corpus' covariance null
     and takes it as known; fake features at the study's `frequency` and `min_activation`; probes on
-    all latents, one metric per task. A metric without rows (say, pairs in a one-seed study) is
-    absent. Raises ValueError when a value occurs twice or the fake-feature cut was never measured.
+    all latents, one metric per task (`probing` is None in a study without tasks). A metric without
+    rows (say, pairs in a one-seed study) is absent. Raises ValueError when a value occurs twice or
+    the fake-feature cut was never measured.
     """
     fake = fake_features.filter(
         pl.col("metric") == "fake_feature_ratio",
-        _close("frequency", frequency),
-        _close("min_activation", min_activation),
+        close_to("frequency", frequency),
+        close_to("min_activation", min_activation),
     )
     if fake.is_empty() and not fake_features.is_empty():
         raise ValueError(
@@ -126,15 +129,19 @@ def summarise(
         pl.col("positions") == "kept",
         pl.col("metric").is_in(RECONSTRUCTION_METRICS),
     )
-    probes = probing.filter(
-        pl.col("features") == "latents", pl.col("k").is_null(), pl.col("metric") == "accuracy"
-    ).with_columns(metric=pl.format("probing_accuracy:{}", "task"))
-    by_seed = pl.concat([table.select(*GROUP, "seed", "value") for table in (own, fake, probes)])
+    parts = [own, fake]
+    if probing is not None:
+        probes = probing.filter(
+            pl.col("features") == "latents", pl.col("k").is_null(), pl.col("metric") == "accuracy"
+        )
+        parts.append(probes.with_columns(metric=pl.format("probing_accuracy:{}", "task")))
+    by_seed = pl.concat([table.select(*GROUP, "seed", "value") for table in parts])
     rows = _intervals(by_seed, ["seed"]) + _intervals(_pairs(similarity), ["seed", "seed_b"])
     return pl.DataFrame(rows, schema=SUMMARY_SCHEMA, orient="row").sort(GROUP)
 
 
-def _close(column: str, value: float) -> pl.Expr:
+def close_to(column: str, value: float) -> pl.Expr:
+    """Rows at a grid value; grids are written in decimals, so equality would be too strict."""
     return (pl.col(column) - value).abs() < 1e-9
 
 
@@ -142,7 +149,7 @@ def _pairs(similarity: pl.DataFrame) -> pl.DataFrame:
     """Pair values within a corpus, under the names of the summary."""
     within = similarity.filter(pl.col("corpus") == pl.col("corpus_b"))
     cosine = pl.col("metric") == "mean_matched_cosine"
-    shared = (pl.col("metric") == "shared_feature_ratio") & _close("threshold", SHARED_THRESHOLD)
+    shared = (pl.col("metric") == "shared_feature_ratio") & close_to("threshold", SHARED_THRESHOLD)
     place = ["model", "hook", "sae", "corpus"]
     null = (
         within.filter(cosine, pl.col("null") == "covariance", pl.col("latents") == "all")

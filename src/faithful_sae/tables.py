@@ -9,11 +9,13 @@ from typing import Any
 import polars as pl
 
 from faithful_sae.files import written_whole
+from faithful_sae.tidy import COORDINATES, SEEDS
 
 CSV_TYPES: dict[str, Any] = {
     **dict.fromkeys(["value", "threshold", "mean", "low", "high"], pl.Float64),
-    **dict.fromkeys(["model", "corpus", "hook", "sae", "task", "metric", "text"], pl.String),
-    "k": pl.Int64,
+    # A corpus may be called 2024, a token may be a digit.
+    **dict.fromkeys([*COORDINATES, "metric", "text"], pl.String),
+    **dict.fromkeys([*SEEDS, "k"], pl.Int64),
 }
 
 
@@ -34,7 +36,7 @@ def gather(paths: Sequence[Path]) -> pl.DataFrame:
 
 
 def read_csv(path: Path) -> pl.DataFrame:
-    """A gathered table; the types of columns that may be empty are those it was written with."""
+    """A gathered table with the types it was written with, whatever names and gaps it holds."""
     return pl.read_csv(path, schema_overrides=CSV_TYPES, infer_schema_length=None)
 
 

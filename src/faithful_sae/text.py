@@ -9,8 +9,6 @@ import csv
 import difflib
 import glob
 import sysconfig
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from faithful_sae.archives import read_member
 from faithful_sae.readers import (
     CORPUS_READERS,
     TASK_READERS,
@@ -64,18 +63,6 @@ def read_archive_task(archive: Path, member: str, reader: str) -> Iterator[tuple
     pairs = _reader(TASK_READERS, reader)(read_member(archive, member))
     source = f"{member} in {archive}"
     return _not_empty(source, _named(source, pairs))
-
-
-def read_member(archive: Path, member: str) -> bytes:
-    """The bytes of one file inside a wheel or zip."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            if member in (names := opened.namelist()):
-                return opened.read(member)
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{archive} is damaged, or is no wheel or zip: {error}") from error
-    nearest = difflib.get_close_matches(member, names, n=3, cutoff=0)
-    raise ValueError(f"{archive} has no member {member!r}; the nearest are: {', '.join(nearest)}")
 
 
 def read_stdlib() -> Iterator[str]:

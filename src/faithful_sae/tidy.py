@@ -11,23 +11,23 @@ from faithful_sae.files import written_whole
 COORDINATES = [
     "model", "hook", "sae", "corpus", "corpus_b", "seed", "seed_b", "task", "eval_corpus"
 ]  # fmt: skip
+SEEDS = ["seed", "seed_b"]  # the coordinates that are integers
 
 
 def with_coordinates(table: pl.DataFrame, coordinates: Mapping[str, Any]) -> pl.DataFrame:
     """The table with a column for each coordinate that it lacks, coordinates first.
 
-    `seed` becomes an integer; `study` is left out, since tables never mix studies.
+    Seeds become integers; `study` is left out, since tables never mix studies.
     """
     given = {
-        name: int(value) if name == "seed" else str(value)
+        name: int(value) if name in SEEDS else str(value)
         for name, value in coordinates.items()
         if name in COORDINATES and name not in table.columns
     }
     whole = table.with_columns(pl.lit(value).alias(name) for name, value in given.items())
     first = [name for name in COORDINATES if name in whole.columns]
-    return whole.select(*first, pl.exclude(first)).with_columns(
-        pl.col("^seed(_b)?$").cast(pl.Int64)
-    )
+    seeds = [name for name in SEEDS if name in whole.columns]
+    return whole.select(*first, pl.exclude(first)).with_columns(pl.col(seeds).cast(pl.Int64))
 
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:

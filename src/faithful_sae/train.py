@@ -59,8 +59,8 @@ def train_sae(shards: Shards, config: SAEConfig, seed: int) -> tuple[SAE, pl.Dat
     mean of the data. `seed` chooses the initial weights and nothing else.
 
     Returns the SAE on the CPU and the training table (step, tokens, loss, fvu, auxiliary_loss, l0,
-    dead_fraction: means since the row before). The table holds no times, so that equal runs give
-    equal bytes; rates stand in the log.
+    dead_fraction: means since the row before, but dead_fraction as it stands). The table holds no
+    times, so that equal runs give equal bytes; rates stand in the log.
     """
     d_sae = config.expansion * shards.d_in
     sae = SAE.untrained(d_in=shards.d_in, d_sae=d_sae, k=config.k, seed=seed)
@@ -96,7 +96,7 @@ def provenance(
         "model_name": shards.metadata["model"],
         "hook_name": f"blocks.{block}.hook_resid_pre",
         "hf_hook_name": f"hidden_states[{block}]",
-        "prepend_bos": True,
+        "start_token": int(shards.metadata["start_token"]),
         **coordinates,
         "seed": int(coordinates["seed"]),
         "positions": positions,

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from faithful_sae.config import ConfigError, check_model, load_config
 from faithful_sae.devices import gpu_count
-from faithful_sae.digest import library_digest
+from faithful_sae.digest import folder_stamp, library_digest
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -64,7 +64,7 @@ def archive_file(archive):
 
 
 def model_revision(model):
-    """What pins the model's weights; it names the folder, so that studies never share a wrong one."""
+    """What pins the model's weights; it names the folder, so that studies share only equal ones."""
     entry = config["models"][model]
     if entry["source"] == "hub":
         return entry["revision"]
@@ -72,14 +72,11 @@ def model_revision(model):
         return config["archives"][entry["archive"]]["sha256"][:12]
     if entry["source"] == "random_like":
         return f"{model_revision(entry['model'])}-seed{entry['seed']}"
-    return model
+    return folder_stamp(Path(entry["path"]))
 
 
 def model_folder(wildcards, model=None):
     model = model or wildcards.model
-    entry = config["models"][model]
-    if entry["source"] == "path":
-        return entry["path"]
     return f"resources/models/{model}@{model_revision(model)}"
 
 

@@ -123,7 +123,8 @@ rule tokenize_task:
         "../../envs/torch.yaml"
     params:
         task=lookup(dpath="tasks/{corpus}", within=config),
-        size=config["corpus_size"],
+        context_length=lookup(dpath="corpus_size/context_length", within=config),
+        heldout_fraction=lookup(dpath="corpus_size/heldout_fraction", within=config),
         library=library_digest("tasks", "text", "models"),
     script:
         "../scripts/tokenize_task.py"

@@ -39,6 +39,22 @@ rule fetch_model:
         "../scripts/fetch_model.py"
 
 
+rule link_model:
+    # The revision is made of the files' names, sizes and times: an edited file is another model.
+    output:
+        directory("resources/models/{model}@{revision}"),
+    log:
+        "results/logs/link_model/{model}@{revision}.log",
+    wildcard_constraints:
+        model=one_of(sources("models", "path")),
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        path=lookup(dpath="models/{model}/path", within=config),
+    script:
+        "../scripts/link_model.py"
+
+
 rule convert_gguf:
     input:
         archive=lambda wildcards: archive_file(
@@ -54,6 +70,7 @@ rule convert_gguf:
         "../../envs/torch.yaml"
     params:
         member=lookup(dpath="models/{model}/member", within=config),
+        library=library_digest("prepare"),
     script:
         "../scripts/convert_gguf.py"
 
@@ -73,6 +90,7 @@ rule randomize:
         "../../envs/torch.yaml"
     params:
         seed=lookup(dpath="models/{model}/seed", within=config),
+        library=library_digest("prepare"),
     script:
         "../scripts/randomize.py"
 

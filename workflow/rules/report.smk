@@ -5,11 +5,6 @@ OUT  results/{study}/tables/{table}.csv
      results/{study}/figures/{figure}.{png,pdf}
 """
 
-STUDIED = [
-    (model, hook) for model in MODELS for hook in config["models"][model]["hooks"]
-]
-
-
 # What each table is gathered from. `summary` is made from other tables.
 GATHERED = {
     "corpus_statistics": gathered("corpus_statistics"),

@@ -13,5 +13,9 @@ from faithful_sae.tidy import with_coordinates, write_parquet
 shards = Shards(
     [Path(path) for path in snakemake.input.activations], Positions(**snakemake.params.positions)
 )
-for table, path in zip(activation_statistics(shards), snakemake.output, strict=True):
+statistics, norms = activation_statistics(shards)
+for table, path in (
+    (statistics, snakemake.output.statistics),
+    (norms, snakemake.output.norms),
+):
     write_parquet(with_coordinates(table, snakemake.wildcards), Path(path))

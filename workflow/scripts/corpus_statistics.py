@@ -14,7 +14,7 @@ from faithful_sae.models import load_model, load_tokenizer
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 facts = json.loads(Path(snakemake.input.facts).read_text())
-tables = corpus_statistics(
+statistics, first_tokens = corpus_statistics(
     load_model(Path(snakemake.input.model)),
     load_tokenizer(Path(snakemake.input.model)),
     json.loads(Path(snakemake.input.counts).read_text()),
@@ -23,5 +23,8 @@ tables = corpus_statistics(
     start_token=facts["start_token"],
     tokens=snakemake.params.tokens,
 )
-for table, path in zip(tables, snakemake.output, strict=True):
+for table, path in (
+    (statistics, snakemake.output.statistics),
+    (first_tokens, snakemake.output.first_tokens),
+):
     write_parquet(with_coordinates(table, snakemake.wildcards), Path(path))

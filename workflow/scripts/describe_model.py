@@ -7,9 +7,9 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 import json
 from pathlib import Path
 
-from faithful_sae.config import check_model
-from faithful_sae.models import describe_model
-from faithful_sae.shards import require_disk_for_study
+from faithful_sae.config import check_model, model_entry
+from faithful_sae.disk import require_disk_for_study
+from faithful_sae.prepare import describe_model
 
 facts = describe_model(
     snakemake.wildcards.model,
@@ -19,6 +19,7 @@ facts = describe_model(
 )
 # The whole config is checked here but is no param: a hook added later must not make the facts, and
 # with them every corpus, anew. From then on common.smk checks it.
+facts["entry"] = model_entry(snakemake.config, snakemake.wildcards.model)
 check_model(snakemake.config, facts)
 facts_file = Path(snakemake.output[0])
 require_disk_for_study(facts_file.parent, facts["d_in"], snakemake.config)

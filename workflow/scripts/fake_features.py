@@ -16,7 +16,7 @@ random, heldout = (
     Shards([Path(path) for path in paths], Positions(**params.positions))
     for paths in (snakemake.input.random, snakemake.input.heldout)
 )
-tables = fake_features_of_seeds(
+fake_features, firing_frequencies = fake_features_of_seeds(
     {
         seed: SAE.load(Path(weights).parent)
         for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
@@ -26,5 +26,8 @@ tables = fake_features_of_seeds(
     params.min_activation,
     params.frequency,
 )
-for table, path in zip(tables, snakemake.output, strict=True):
+for table, path in (
+    (fake_features, snakemake.output.fake_features),
+    (firing_frequencies, snakemake.output.firing_frequencies),
+):
     write_parquet(with_coordinates(table, snakemake.wildcards), Path(path))

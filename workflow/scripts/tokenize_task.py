@@ -18,8 +18,8 @@ examples = build_task(
     read_task(snakemake.params.task, Path(snakemake.input.sources[0])),
     load_tokenizer(Path(snakemake.input.model)),
     start_token=facts["start_token"],
-    context_length=snakemake.params.size["context_length"],
+    context_length=snakemake.params.context_length,
     n_examples=snakemake.params.task["examples"],
-    heldout_fraction=snakemake.params.size["heldout_fraction"],
+    heldout_fraction=snakemake.params.heldout_fraction,
 )
 write_contexts(examples, Path(snakemake.output[0]))

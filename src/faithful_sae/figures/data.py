@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from faithful_sae.figures.style import (
+    COMBINATION,
     NEUTRAL,
     canvas,
     corpus_lines,
@@ -135,7 +136,7 @@ def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
         "fvu": "fraction of variance unexplained\non training batches",
         "dead_fraction": "share of dead latents",
     }
-    figure, rows = canvas(table, ["model", "hook", "sae"], (1, 2), 2.6)
+    figure, rows = canvas(table, COMBINATION, (1, 2), 2.6)
     for row in rows:
         for axes, (column, label) in zip(row.axes[0], panels.items(), strict=True):
             for corpus in present(corpora, row.of(table)):

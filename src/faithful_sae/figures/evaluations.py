@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from faithful_sae.figures.style import (
+    COMBINATION,
     NEUTRAL,
     canvas,
-    close_to,
     corpus_lines,
     describe,
     describe_range,
@@ -31,9 +31,8 @@ from faithful_sae.figures.style import (
     seed_intervals,
     styled,
 )
-from faithful_sae.statistics import Interval
+from faithful_sae.statistics import Interval, close_to
 
-COMBINATION = ["model", "hook", "sae"]
 # Metric -> title and colour map; brighter is closer to the model in every panel.
 HEATMAPS = {
     "ce_loss_increase": ("CE loss increase\n(nats/token, lower is better)", "cividis_r"),
@@ -99,7 +98,9 @@ def _heatmap(
         if eval_corpus not in evaluated:
             continue
         red, green, blue, _ = image.cmap(scale(interval.mean))
-        bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+        # A value that is not finite leaves its cell white.
+        blank = not np.isfinite(interval.mean)
+        bright = blank or 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
         axes.text(
             evaluated.index(eval_corpus),
             trained.index(corpus),

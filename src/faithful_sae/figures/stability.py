@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from faithful_sae.figures.style import (
+    COMBINATION,
     NEUTRAL,
     canvas,
-    close_to,
     corpus_lines,
     describe,
     draw_band,
@@ -26,9 +26,8 @@ from faithful_sae.figures.style import (
     present,
     styled,
 )
-from faithful_sae.statistics import SHARED_THRESHOLD, Interval
+from faithful_sae.statistics import SHARED_THRESHOLD, Interval, close_to
 
-COMBINATION = ["model", "hook", "sae"]
 # Summary metric -> words on the axis of the dose-response panels.
 RESPONSES = {
     "shared_feature_ratio": f"shared feature ratio\n(cosine > {SHARED_THRESHOLD})",
@@ -49,9 +48,9 @@ def shared_features(
 
     Large marks: mean over pairs of seeds and the interval of `summary` (the seed is the unit);
     small dots: the pairs; dashes: rows drawn from the corpus' activation covariance; dotted line:
-    untrained SAEs.
+    untrained SAEs. A study of one seed has no pairs: its nulls stand alone.
     """
-    summary = summary.filter(pl.col("corpus").is_in(corpora))
+    within = _within(similarity, corpora)
     ratio = (pl.col("metric") == "shared_feature_ratio") & close_to("threshold", SHARED_THRESHOLD)
     panels = {
         "shared_feature_ratio": (ratio, f"latents with a partner\nof cosine > {SHARED_THRESHOLD}"),
@@ -60,18 +59,18 @@ def shared_features(
             "mean cosine\nof matched latents",
         ),
     }
-    # Not only these metrics: a study of one seed has no pairs, yet its panels show the nulls.
-    figure, rows = canvas(summary, COMBINATION, (1, 2), 2.7)
+    # Not from the summary: it has no row on similarity in a study of one seed, the nulls have.
+    figure, rows = canvas(within, COMBINATION, (1, 2), 2.7)
     drawn: list[Interval] = []
     for row in rows:
         for axes, (metric, (values, label)) in zip(row.axes[0], panels.items(), strict=True):
             part = row.of(summary).filter(pl.col("metric") == metric)
-            latents = row.of(similarity).filter(values, pl.col("latents") == "all")
-            drawn += _corpus_marks(axes, part, latents, corpora)
+            drawn += _corpus_marks(axes, part, row.of(within).filter(values), corpora)
             axes.set_ylabel(label)
             axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a null of 0 stays in sight
-    heading(figure, "Do SAEs of different seeds find the same latents?", describe(drawn))
-    legend(figure, _pair_handle() + _null_handles())
+    heading(figure, "Do SAEs of different seeds find the same latents?", _note(drawn))
+    pair = Line2D([], [], color=NEUTRAL, marker=".", linestyle="", label="one pair of seeds")
+    legend(figure, [*([pair] if drawn else []), *_null_handles()])
     return figure
 
 
@@ -86,9 +85,9 @@ def _corpus_marks(
         for values in rows.iter_rows():
             drawn.append(Interval(*values))
             draw_interval(axes, x, drawn[-1], colour, marker)
-        pairs = _within(similarity, corpus, "none")["value"].to_numpy()
+        pairs = _of(similarity, corpus, "none")["value"].to_numpy()
         axes.plot(np.full(len(pairs), x + 0.22), pairs, ".", color=colour, alpha=0.6)
-        null = _within(similarity, corpus, "covariance")
+        null = _of(similarity, corpus, "covariance")
         if not null.is_empty():
             axes.plot([x - 0.3, x + 0.3], [null["value"].to_numpy().mean()] * 2, "--", c=NEUTRAL)
     untrained = similarity.filter(pl.col("null") == "untrained")
@@ -98,14 +97,21 @@ def _corpus_marks(
     return drawn
 
 
-def _within(similarity: pl.DataFrame, corpus: str, null: str) -> pl.DataFrame:
+def _within(similarity: pl.DataFrame, corpora: Sequence[str]) -> pl.DataFrame:
+    """Comparisons of seeds, not of corpora, over all latents."""
     return similarity.filter(
-        pl.col("corpus") == corpus, pl.col("corpus_b") == corpus, pl.col("null") == null
+        pl.col("corpus").is_in(corpora),
+        pl.col("corpus") == pl.col("corpus_b"),
+        pl.col("latents") == "all",
     )
 
 
-def _pair_handle() -> list[Line2D]:
-    return [Line2D([], [], color=NEUTRAL, marker=".", linestyle="", label="one pair of seeds")]
+def _of(similarity: pl.DataFrame, corpus: str, null: str) -> pl.DataFrame:
+    return similarity.filter(pl.col("corpus") == corpus, pl.col("null") == null)
+
+
+def _note(drawn: Sequence[Interval]) -> str:
+    return describe(drawn) if drawn else f"{describe(drawn)}: the nulls alone"
 
 
 def _null_handles() -> list[Line2D]:
@@ -120,29 +126,29 @@ def threshold_curves(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
     """Shared Feature Ratio against the cosine that counts as shared, one line per corpus.
 
     Band: jackknife interval over seeds; dashed: the corpus' covariance null; dotted: untrained.
+    A study of one seed has no pairs: its nulls stand alone.
     """
-    ratios = similarity.filter(
-        pl.col("metric") == "shared_feature_ratio",
-        pl.col("latents") == "all",
-        pl.col("corpus").is_in([*corpora, ""]),
-    )
+    ratios = _within(similarity, corpora).filter(pl.col("metric") == "shared_feature_ratio")
     figure, rows = canvas(ratios, COMBINATION, (1, 1), 3.0)
     drawn: list[Interval] = []
     for row in rows:
         axes, table = row.axes[0, 0], row.of(ratios)
         for corpus in present(corpora, table):
             colour = looks(corpora)[corpus].colour
-            curve = pair_intervals(_within(table, corpus, "none"), ["threshold"])
+            curve = pair_intervals(_of(table, corpus, "none"), ["threshold"])
             draw_band(axes, [x for (x,) in curve], *_columns(curve.values()), colour)
             drawn += curve.values()
-            _null_curve(axes, _within(table, corpus, "covariance"), "--", colour)
+            _null_curve(axes, _of(table, corpus, "covariance"), "--", colour)
         _null_curve(axes, table.filter(pl.col("null") == "untrained"), ":", "black")
         axes.axvline(SHARED_THRESHOLD, color=NEUTRAL, linewidth=0.6)
         axes.set_xlabel(f"cosine that counts as shared (thin line: {SHARED_THRESHOLD})")
         axes.set_ylabel("shared feature ratio")
         axes.set_ylim(-0.02, 1.02)
-    heading(figure, "Shared latents at every cosine threshold", describe(drawn))
-    legend(figure, [*corpus_lines(corpora), *_null_handles()], columns=4)
+    heading(figure, "Shared latents at every cosine threshold", _note(drawn))
+    lines = corpus_lines(corpora)
+    for line in lines if not drawn else ():
+        line.set(linestyle="--")  # the only lines in these colours are the covariance nulls
+    legend(figure, [*lines, *_null_handles()], columns=4)
     return figure
 
 
@@ -192,9 +198,10 @@ def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[
         drawn.append(Interval(*interval))
         draw_interval(axes, gap, drawn[-1], *looks(corpora)[corpus])
         _label(axes, corpus, gap, drawn[-1].mean, above=i % 2 == 0, last=i == table.height - 1)
-    if table["gap"].n_unique() >= CORPORA_FOR_A_LINE:
-        x = table["gap"].to_numpy()
-        slope, offset = np.polyfit(x, table["mean"].to_numpy(), 1)
+    known = table.filter(pl.col("mean").is_finite())
+    if known["gap"].n_unique() >= CORPORA_FOR_A_LINE:
+        x = known["gap"].to_numpy()
+        slope, offset = np.polyfit(x, known["mean"].to_numpy(), 1)
         axes.plot([x[0], x[-1]], [slope * x[0] + offset, slope * x[-1] + offset], "--", c=NEUTRAL)
     axes.margins(x=0.12, y=0.15)
     return drawn

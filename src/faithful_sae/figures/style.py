@@ -45,6 +45,8 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType: journals reject the default Type 3
 }
 styled = rc_context(STYLE)
+# What gets panels of its own in a figure about SAEs.
+COMBINATION = ["model", "hook", "sae"]
 
 
 class Look(NamedTuple):
@@ -118,7 +120,7 @@ def describe(intervals: Iterable[Interval]) -> str:
     if all(known):
         return f"mean and 95 % interval, {seeds}"
     if any(known):
-        return f"mean and 95 % interval where there are seeds enough, {seeds}"
+        return f"mean and 95 % interval where one can be given, {seeds}"
     return f"mean, {seeds}, too few for an interval"
 
 
@@ -151,11 +153,6 @@ def pair_intervals(table: pl.DataFrame, by: list[str]) -> dict[tuple[Any, ...], 
 def _require_one_value(distinct: int, part: pl.DataFrame, key: tuple[Any, ...]) -> None:
     if distinct != part.height:
         raise ValueError(f"several values for the same seed at {key}: gather every table once")
-
-
-def close_to(column: str, value: float) -> pl.Expr:
-    """Rows at a grid value; grids are written in decimals, so equality would be too strict."""
-    return (pl.col(column) - value).abs() < 1e-9
 
 
 def draw_interval(axes: Axes, x: float, interval: Interval, colour: str, marker: str) -> None:
