@@ -50,9 +50,9 @@ def summary(
         table(RECONSTRUCTION) if reconstruction is None else reconstruction,
         table(SIMILARITY) if similarity is None else similarity,
         table(FAKE) if fake_features is None else fake_features,
-        table(PROBING) if probing is None else probing,
         frequency=0.1,
         min_activation=1.0,
+        probing=table(PROBING) if probing is None else probing,
     )
     return {row["metric"]: tuple(row.values())[5:] for row in made.iter_rows(named=True)}
 

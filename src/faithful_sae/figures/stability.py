@@ -85,7 +85,7 @@ def _corpus_marks(
         for values in rows.iter_rows():
             drawn.append(Interval(*values))
             draw_interval(axes, x, drawn[-1], colour, marker)
-        pairs = _of(similarity, corpus, "none")["value"].to_numpy()
+        pairs = _of(similarity, corpus, "none")["value"].sort().to_numpy()
         axes.plot(np.full(len(pairs), x + 0.22), pairs, ".", color=colour, alpha=0.6)
         null = _of(similarity, corpus, "covariance")
         if not null.is_empty():
