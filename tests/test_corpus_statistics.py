@@ -10,6 +10,7 @@ import torch
 
 from faithful_sae.contexts import Context, context_table
 from faithful_sae.corpus_statistics import (
+    SETTLED,
     corpus_statistics,
     first_tokens,
     retokenization_mismatch,
@@ -176,7 +177,33 @@ def test_more_documents_in_the_same_shares_change_nothing_but_their_number(
     many, again = first_tokens(llama, tokenizer, 0, {8: 300, 5: 100})
     assert few.equals(many)
     assert (found.pop("first_tokens"), again.pop("first_tokens")) == (4, 400)
+    for name in ("first_token_js_expected", "first_token_kl_corpus_model_expected"):
+        # What chance gives shrinks as documents are added.
+        assert again.pop(name) < found.pop(name) / 5
     assert found == again
+
+
+def test_a_models_own_first_tokens_diverge_as_much_as_chance_says(
+    llama: Any, tokenizer: Any
+) -> None:
+    start = torch.tensor([[0]])
+    p = llama(input_ids=start).logits[0, -1].double().softmax(-1).numpy()
+    drawn = np.random.default_rng(1).multinomial(500, p)
+    counts = {int(token): int(drawn[token]) for token in np.flatnonzero(drawn)}
+    _, found = first_tokens(llama, tokenizer, 0, counts)
+    for name in ("first_token_js", "first_token_kl_corpus_model"):
+        assert abs(found[name] / found[f"{name}_expected"] - 1) < 0.15
+
+
+def test_the_settled_gap_counts_late_positions_alone(llama: Any) -> None:
+    rows = np.random.default_rng(0).integers(2, 60, (3, 50)).astype(np.int32)
+    found = surprise(llama, list(rows))
+    logits = llama(input_ids=torch.from_numpy(rows.astype(np.int64))).logits[:, :-1].double()
+    log_p = logits.log_softmax(-1)
+    nll = -log_p.gather(-1, torch.from_numpy(rows[:, 1:, None].astype(np.int64))).squeeze(-1)
+    gap = nll + (log_p.exp() * log_p).sum(-1)  # column t is of the token at position t + 1
+    assert found["surprise_gap_settled"] == pytest.approx(float(gap[:, SETTLED - 1 :].mean()), 1e-4)
+    assert found["surprise_gap"] == pytest.approx(float(gap.mean()), 1e-4)
 
 
 def test_the_table_of_first_tokens_holds_the_corpus_and_the_models_likeliest(

@@ -166,7 +166,7 @@ def training(seeds=SEEDS):
 
 
 def corpus_statistics(corpora=CORPORA):
-    rows = [(corpus, "surprise_gap", 0.5 * i) for i, corpus in enumerate(corpora)]
+    rows = [(corpus, "surprise_gap_settled", 0.5 * i) for i, corpus in enumerate(corpora)]
     return _table(rows, ["corpus", "metric", "value"], model="m")
 
 

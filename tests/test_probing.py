@@ -21,6 +21,7 @@ from faithful_sae.probing import (
 )
 
 D_IN = 4
+from faithful_sae.sae import SAE
 
 
 def relu_sae(seed: int, d_sae: int = 12) -> SimpleNamespace:
@@ -282,3 +283,20 @@ def test_tokens_that_are_not_sorted_by_document_are_an_error():
     shuffled = train._replace(document=train.document[::-1].copy())
     with pytest.raises(ValueError, match="not sorted"):
         probe_table(shuffled, split(1), relu_sae(0), relu_sae(1), [1], 0)
+
+
+def test_the_random_dictionary_is_centred_where_the_sae_is(monkeypatch):
+    sae = SAE.untrained(d_in=4, d_sae=8, k=2, seed=7)
+    sae.b_dec = torch.tensor([1.0, -2.0, 3.0, 0.5])
+    seen = []
+    monkeypatch.setattr(
+        probing, "probe_table", lambda *a: seen.append(a[3]) or pl.DataFrame({"value": [0.0]})
+    )
+    probing.probe_seeds({0: sae}, {"task": (None, None)}, [1])
+    assert torch.equal(seen[0].b_dec, sae.b_dec)
+    assert not torch.equal(seen[0].W_dec, sae.W_dec)
+
+
+def test_baselines_are_measured_for_every_seed():
+    table = probing.probe_baselines({"task": (split(0), split(1))}, [0, 3])
+    assert table.group_by("seed").len().sort("seed").rows() == [(0, 4), (3, 4)]

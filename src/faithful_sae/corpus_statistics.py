@@ -16,6 +16,8 @@ from faithful_sae.models import encode
 from faithful_sae.progress import Progress
 
 PAPER_FLOOR = 1e-10
+SETTLED = 32  # position from which a context has told the model what it is reading
+DRAWS = 20  # samples of the model's own first tokens, for what chance alone gives
 FIRST_TOKENS = 1000  # likeliest first tokens of the model that the table always holds
 
 
@@ -91,29 +93,44 @@ def surprise(model: Any, contexts: list[np.ndarray]) -> dict[str, float]:
 
     nll: mean of -log p(token | what precedes it); entropy: mean entropy of p on the same contexts;
     surprise_gap: nll - entropy. Zero in expectation on the model's own samples at temperature 1,
-    positive where the text is not what the model would write. Standard errors take the context as
-    the unit (ratio estimate).
+    positive where the text is not what the model would write. Contexts
+    cut from the middle of a document begin with a surprise that is the cut's; surprise_gap_settled
+    counts positions from SETTLED on. Standard errors take the context as the unit (ratio estimate).
     """
-    sums = []  # per context: tokens, nll, entropy
+    sums = []  # per context: tokens, nll, entropy, gap; tokens and gap from SETTLED on
     progress = Progress("corpus_statistics", len(contexts), "contexts")
     for numbers, tokens in batches_by_length(contexts, model.device):
         logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
         log_p = logits.log_softmax(-1)
         nll = -log_p.gather(-1, tokens[:, 1:, None]).squeeze(-1)
-        entropy = -(log_p.exp() * log_p).sum(-1)
+        gap = nll + (log_p.exp() * log_p).sum(-1)
         for row, number in enumerate(numbers):
             n = len(contexts[number]) - 1
-            sums.append((n, float(nll[row, :n].sum()), float(entropy[row, :n].sum())))
+            nll_sum, gap_sum = float(nll[row, :n].sum()), float(gap[row, :n].sum())
+            settled = float(gap[row, SETTLED - 1 : n].sum())
+            sums.append((n, nll_sum, nll_sum - gap_sum, gap_sum, max(n + 1 - SETTLED, 0), settled))
         progress.advance(len(numbers))
-    n, nll_sum, entropy_sum = np.array(sums).T
+    n, nll_sums, entropy_sums, gap_sums, settled_n, settled_sums = np.array(sums).T
     result = {"likelihood_tokens": float(n.sum())}
-    gap = nll_sum - entropy_sum
-    for name, values in (("nll", nll_sum), ("entropy", entropy_sum), ("surprise_gap", gap)):
-        mean = values.sum() / n.sum()
-        spread = ((values - mean * n) ** 2).sum() * len(n) / max(len(n) - 1, 1)
-        result[name] = float(mean)
-        result[f"{name}_stderr"] = float(np.sqrt(spread) / n.sum()) if len(n) > 1 else math.nan
+    for name, values, tokens_of in (
+        ("nll", nll_sums, n),
+        ("entropy", entropy_sums, n),
+        ("surprise_gap", gap_sums, n),
+        ("surprise_gap_settled", settled_sums, settled_n),
+    ):
+        result[name], result[f"{name}_stderr"] = _ratio(values, tokens_of)
     return result
+
+
+def _ratio(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
+    """Mean per token and its standard error, from sums and tokens of each context."""
+    if not n.sum():
+        return math.nan, math.nan
+    mean = values.sum() / n.sum()
+    if len(n) < 2:
+        return float(mean), math.nan
+    spread = ((values - mean * n) ** 2).sum() * len(n) / (len(n) - 1)
+    return float(mean), float(np.sqrt(spread) / n.sum())
 
 
 @torch.inference_mode()
@@ -130,6 +147,8 @@ def first_tokens(
     - first_token_kl_model_corpus: KL(model || corpus), infinite where the corpus lacks a token
     - first_token_kl_model_corpus_paper: the same with 1e-10 for missing tokens, as in the authors'
       code; it falls with the size of the corpus
+    - first_token_kl_corpus_model_expected, first_token_js_expected: what as many documents of the
+      model's own would show by chance; only what exceeds them is a difference
     - first_token_js: Jensen-Shannon divergence. The authors' code prints the mean of both KLs under
       that name; this is the true one.
     """
@@ -140,14 +159,17 @@ def first_tokens(
     statistics = {"first_tokens": float(q.sum())}
     q /= max(q.sum(), 1)
     seen = q > 0
-    m = (p + q) / 2
     statistics |= {
         "first_token_coverage": float(seen.mean()),
-        "first_token_kl_corpus_model": float(rel_entr(q, p).sum()),
-        "first_token_kl_model_corpus": float(rel_entr(p, q).sum()),
+        "first_token_kl_corpus_model": _kl(q, p),
+        "first_token_kl_model_corpus": _kl(p, q),
         "first_token_kl_model_corpus_paper": float(rel_entr(p, np.maximum(q, PAPER_FLOOR)).sum()),
-        "first_token_js": float((rel_entr(p, m) + rel_entr(q, m)).sum() / 2),
+        "first_token_js": _js(q, p),
     }
+    chance = np.random.default_rng(0).multinomial(int(statistics["first_tokens"]), p, DRAWS)
+    for name, divergence in (("kl_corpus_model", _kl), ("js", _js)):
+        expected = [divergence(draw / max(draw.sum(), 1), p) for draw in chance]
+        statistics[f"first_token_{name}_expected"] = float(np.mean(expected))
     shown = np.union1d(np.flatnonzero(seen), np.argsort(-p)[:FIRST_TOKENS])
     table = pl.DataFrame(
         {
@@ -158,3 +180,12 @@ def first_tokens(
         }
     )
     return table, statistics
+
+
+def _kl(p: np.ndarray, q: np.ndarray) -> float:
+    return float(rel_entr(p, q).sum())
+
+
+def _js(p: np.ndarray, q: np.ndarray) -> float:
+    m = (p + q) / 2
+    return (_kl(p, m) + _kl(q, m)) / 2

@@ -269,20 +269,28 @@ def probe_seeds(
 ) -> pl.DataFrame:
     """`probe_table` of every seed's SAE on every task, with columns `seed` and `task`.
 
-    The random dictionary and the probe's validation split take the SAE's seed.
+    The random dictionary and the probe's validation split take the SAE's seed; the dictionary is
+    centred where the SAE is.
     """
     tables = []
     for seed, sae in saes.items():
         untrained = SAE.untrained(d_in=sae.d_in, d_sae=sae.d_sae, k=sae.k, seed=seed)
+        # Training starts at the mean too: without a centre a third of the latents never fire, and
+        # the control would lose for that reason.
+        untrained.b_dec = sae.b_dec
         for task, (train, test) in tasks.items():
             table = probe_table(train, test, sae, untrained, sparse_k, seed)
             tables.append(table.with_columns(seed=pl.lit(seed), task=pl.lit(task)))
     return pl.concat(tables)
 
 
-def probe_baselines(tasks: Mapping[str, tuple[Split, Split]]) -> pl.DataFrame:
-    """`baseline_table` of every task, with a column `task`."""
+def probe_baselines(tasks: Mapping[str, tuple[Split, Split]], seeds: Sequence[int]) -> pl.DataFrame:
+    """`baseline_table` of every task, with columns `seed` and `task`.
+
+    The seed chooses the probe's validation split, as it does for the SAEs' probes.
+    """
     return pl.concat(
-        baseline_table(train, test, seed=0).with_columns(task=pl.lit(task))
+        baseline_table(train, test, seed).with_columns(seed=pl.lit(seed), task=pl.lit(task))
+        for seed in seeds
         for task, (train, test) in tasks.items()
     )

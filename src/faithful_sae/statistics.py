@@ -24,9 +24,11 @@ RECONSTRUCTION_METRICS = [
     "fvu",
     "ce_loss_increase",
     "ce_loss_recovered_zero",
+    "ce_loss_recovered_mean",
     "dead_fraction",
     "l0",
 ]
+FOREIGN_METRICS = ["explained_variance", "ce_loss_increase"]
 SUMMARY_SCHEMA = dict.fromkeys(GROUP, pl.String) | {
     "mean": pl.Float64,
     "low": pl.Float64,
@@ -107,7 +109,9 @@ def summarise(
 ) -> pl.DataFrame:
     """Headline metrics of a study, per model, hook, sae and corpus: metric, mean, low, high, seeds.
 
-    Reconstruction on the SAE's own corpus, positions kept; similarity within a corpus, shared at
+    Reconstruction on the SAE's own corpus, positions kept, and as `...:foreign` the mean over the
+    study's other corpora: own corpora differ in how easy they are, so only the latter compares SAEs
+    of different corpora; similarity within a corpus, shared at
     cosine 0.7; `mean_matched_cosine_above_null` subtracts the mean of the corpus' covariance null
     and takes it as known; fake features at the study's `frequency` and `min_activation`; probes on
     all latents, one metric per task (`probing` is None in a study without tasks). A metric without
@@ -129,7 +133,17 @@ def summarise(
         pl.col("positions") == "kept",
         pl.col("metric").is_in(RECONSTRUCTION_METRICS),
     )
-    parts = [own, fake]
+    foreign = (
+        reconstruction.filter(
+            pl.col("corpus") != pl.col("eval_corpus"),
+            pl.col("positions") == "kept",
+            pl.col("metric").is_in(FOREIGN_METRICS),
+        )
+        .group_by(*GROUP, "seed")
+        .agg(pl.col("value").mean())
+        .with_columns(metric=pl.format("{}:foreign", "metric"))
+    )
+    parts = [own, foreign, fake]
     if probing is not None:
         probes = probing.filter(
             pl.col("features") == "latents", pl.col("k").is_null(), pl.col("metric") == "accuracy"

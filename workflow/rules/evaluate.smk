@@ -156,6 +156,7 @@ rule probing_baselines:
     conda:
         "../../envs/torch.yaml"
     params:
+        seeds=SEEDS,
         tasks=TASKS,
         positions=config["positions"],
         library=library_digest("probing", "tidy"),

@@ -16,8 +16,9 @@ table = probe_baselines(
         snakemake.input.examples,
         snakemake.input.activations,
         Positions(**snakemake.params.positions),
-    )
+    ),
+    snakemake.params.seeds,
 )
-# No corpus, SAE or seed made these features.
-coordinates = dict(snakemake.wildcards.items()) | {"corpus": "", "sae": "", "seed": -1}
+# No corpus and no SAE made these features.
+coordinates = dict(snakemake.wildcards.items()) | {"corpus": "", "sae": ""}
 write_parquet(with_coordinates(table, coordinates), Path(snakemake.output[0]))

@@ -124,6 +124,8 @@ def _cell(interval: Interval) -> str:
 def _short(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:.0f}"
+    if 0 < abs(value) < 0.001:
+        return "<0.001"
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.1g}"
 
 
@@ -310,7 +312,10 @@ def _task(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Inter
 
 
 def _baselines(axes: Axes, table: pl.DataFrame) -> None:
-    for accuracy in table.filter(pl.col("features") == "majority")["value"]:
+    # Of all seeds: they differ by the probe's validation split alone, the majority by nothing.
+    for accuracy in table.filter(pl.col("features") == "majority")["value"].unique():
         axes.axhline(accuracy, linestyle=":", color=NEUTRAL)
-    for accuracy in table.filter(pl.col("features") == "raw")["value"]:
-        axes.plot([-0.35, 0.35], [accuracy, accuracy], color="black")
+    raw = table.filter(pl.col("features") == "raw")["value"].to_numpy()
+    if len(raw):
+        axes.fill_between([-0.35, 0.35], raw.min(), raw.max(), color="black", alpha=0.2)
+        axes.plot([-0.35, 0.35], [raw.mean(), raw.mean()], color="black")

@@ -33,7 +33,8 @@ RESPONSES = {
     "shared_feature_ratio": f"shared feature ratio\n(cosine > {SHARED_THRESHOLD})",
     "mean_matched_cosine_above_null": "mean matched cosine\nabove the covariance null",
     "fake_feature_ratio": "fake feature ratio",
-    "ce_loss_increase": "CE loss increase\n(nats/token)",
+    # On the other corpora's text: on its own, an easy corpus would make its SAEs look good.
+    "ce_loss_increase:foreign": "CE loss increase on\nother corpora (nats/token)",
 }
 # With four corpora or fewer a line has at most two degrees of freedom: it would look like a trend
 # whatever the numbers are.
@@ -168,12 +169,12 @@ def dose_response(
 ) -> Figure:
     """Headline metrics against how far the corpus is from what the model would write.
 
-    Dose: the surprise gap, NLL minus predictive entropy (nats/token; 0 for the model's own
-    samples). A least-squares line appears from five corpora on: through fewer points almost
-    anything looks like a trend.
+    Dose: the settled surprise gap, NLL minus predictive entropy past the first positions
+    (nats/token; 0 for the model's own samples). A least-squares line appears from five corpora on:
+    through fewer points almost anything looks like a trend.
     """
     gaps = corpus_statistics.filter(
-        pl.col("metric") == "surprise_gap", pl.col("corpus").is_in(corpora)
+        pl.col("metric") == "surprise_gap_settled", pl.col("corpus").is_in(corpora)
     ).select("model", "corpus", gap="value")
     shown = summary.filter(pl.col("metric").is_in(list(RESPONSES))).join(
         gaps, on=["model", "corpus"]
@@ -185,7 +186,7 @@ def dose_response(
             drawn += _responses(axes, row.of(shown).filter(pl.col("metric") == metric), corpora)
             axes.set_ylabel(label)
         for axes in row.axes[-1]:
-            axes.set_xlabel("surprise gap of the corpus (nats/token)")
+            axes.set_xlabel("settled surprise gap of the corpus (nats/token)")
     heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
     return figure
 
