@@ -19,9 +19,9 @@ from faithful_sae.probing import (
     probe,
     probe_table,
 )
+from faithful_sae.sae import SAE
 
 D_IN = 4
-from faithful_sae.sae import SAE
 
 
 def relu_sae(seed: int, d_sae: int = 12) -> SimpleNamespace:
