@@ -154,9 +154,10 @@ def _sentence(error: ValidationError, config: Config, schema: Config) -> str:
     if error.validator == "type":
         kinds = error.validator_value
         kind = " or ".join(kinds) if isinstance(kinds, list) else kinds
+        kind = kind.replace("array", "list")
         return f"{key}: {found!r} must be of type {kind}{_spelling(found, kind)}."
     if error.validator == "pattern":
-        return f"{key}: {found!r} must match {error.validator_value}."
+        return f"{key}: {found!r} must be {rules.get('description', error.validator_value)}."
     if error.validator == "contains":
         return f"{key}: {found!r} must contain {error.validator_value['const']}."
     return f"{key}: {error.message}."
