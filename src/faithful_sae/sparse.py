@@ -1,7 +1,7 @@
 """Sparse products of SAE training: after the encoder product, everything costs O(k) per token.
 
 Only k of d_sae latents are active on a token, so the decoder, both weight gradients and the
-gradient of the latents need only the active (token, latent) pairs: 1/6 of the arithmetic of a dense
+gradient of the latents need only the active (token, latent) pairs: a fifth of the time of a dense
 step (benchmarks/README.md). Encoder weights are held as rows, W_enc.T [d_sae, d_in], here.
 """
 
