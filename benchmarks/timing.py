@@ -1,12 +1,28 @@
-"""Side-by-side timing: candidates run in turn, so that a busy machine disturbs all alike."""
+"""What every benchmark shares: taking turns on one thread, and the table that comes out."""
 
+import csv
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+Number = str | int | float
 
 
-def interleaved(candidates: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
-    """Median CPU seconds of each candidate over `rounds` rounds, after one round to warm up."""
+def one_thread() -> None:
+    """One thread for everything loaded from here on; call it before importing numpy or torch."""
+    for name in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{name}_NUM_THREADS"] = "1"
+    os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as the workflow sets it
+
+
+def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+    """Median CPU seconds of each candidate over `rounds` rounds, after one round to warm up.
+
+    Candidates run in turn, so that a busy machine disturbs all alike.
+    """
     names = list(candidates)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):
@@ -16,3 +32,17 @@ def interleaved(candidates: dict[str, Callable[[], object]], rounds: int = 5) ->
             if number:
                 seconds[name].append(time.process_time() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def write_table(name: str, rows: Sequence[Mapping[str, Number]]) -> None:
+    """Print the rows as a Markdown table and write them to results/{name}.csv.
+
+    Floats keep three significant digits: no timing is good to more.
+    """
+    columns = list(rows[0])
+    shown = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    RESULTS.mkdir(exist_ok=True)
+    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *shown])
+    for line in [columns, ["---"] * len(columns), *shown]:
+        print("| " + " | ".join(line) + " |", flush=True)
