@@ -12,6 +12,7 @@ from scipy.special import rel_entr  # x log(x / y), and 0 where x is 0
 
 from faithful_sae.activations import batches_by_length
 from faithful_sae.contexts import digest
+from faithful_sae.likelihood import predictions
 from faithful_sae.models import encode
 from faithful_sae.progress import Progress
 
@@ -100,10 +101,12 @@ def surprise(model: Any, contexts: list[np.ndarray]) -> dict[str, float]:
     sums = []  # per context: tokens, nll, entropy, gap; tokens and gap from SETTLED on
     progress = Progress("corpus_statistics", len(contexts), "contexts")
     for numbers, tokens in batches_by_length(contexts, model.device):
-        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
-        log_p = logits.log_softmax(-1)
-        nll = -log_p.gather(-1, tokens[:, 1:, None]).squeeze(-1)
-        gap = nll + (log_p.exp() * log_p).sum(-1)
+        tiles = []
+        for logits, following in predictions(model, tokens):
+            log_p = logits.log_softmax(-1)
+            losses = -log_p.gather(-1, following[:, None]).squeeze(-1)
+            tiles.append(torch.stack([losses, losses + (log_p.exp() * log_p).sum(-1)]))
+        nll, gap = torch.cat(tiles, dim=1).view(2, len(tokens), -1)
         for row, number in enumerate(numbers):
             n = len(contexts[number]) - 1
             nll_sum, gap_sum = float(nll[row, :n].sum()), float(gap[row, :n].sum())

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from faithful_sae.linear import use_linear
+
 
 def device() -> torch.device:
     """The CUDA device of this job if there is one, else the CPU."""
@@ -21,7 +23,7 @@ def load_model(folder: Path) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
-    return model.eval().requires_grad_(False).to(device())
+    return use_linear(model.eval().requires_grad_(False).to(device()))
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -11,12 +11,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from faithful_sae.activations import (
-    batches_by_length,
-    hidden_states,
-    next_token_losses,
-    resumed_at,
-)
+from faithful_sae.activations import batches_by_length, hidden_states, resumed_at
+from faithful_sae.likelihood import next_token_losses
 from faithful_sae.progress import Progress
 from faithful_sae.sae import SAE
 from faithful_sae.shards import EVERY_POSITION, Positions, Shards
@@ -161,8 +157,7 @@ def loss_metrics(
             if new is not None:
                 read[replace] = new
             with resumed_at(model, hook, read):
-                logits = model(input_ids=tokens, use_cache=False).logits
-            losses = next_token_losses(logits, tokens)
+                losses = next_token_losses(model, tokens)
             for row, length in enumerate(lengths):
                 sums.loss.append(float(losses[row, : length - 1].sum(dtype=torch.float64)))
                 sums.tokens.append(length - 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from faithful_sae.files import written_whole
+from faithful_sae.linear import linear
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"  # SAELens 6 names
 
@@ -53,7 +54,7 @@ class SAE:
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents [n, d_sae] of activations x [n, d_in], zero where inactive."""
-        latents = torch.addmm(self.b_enc, x - self.b_dec, self.W_enc).relu_()
+        latents = linear(x - self.b_dec, self.W_enc.T, self.b_enc).relu_()
         if self.threshold is not None:
             return latents * (latents > self.threshold)
         values, indices = latents.topk(self.k, dim=1, sorted=False)
@@ -61,7 +62,7 @@ class SAE:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Reconstruction x_hat [n, d_in] of latents [n, d_sae]."""
-        return torch.addmm(self.b_dec, latents, self.W_dec)
+        return linear(latents, self.W_dec.T, self.b_dec)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
