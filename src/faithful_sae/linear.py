@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_ONEDNN = torch.backends.mkldnn.is_available()
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -32,7 +32,10 @@ def use_linear(model: nn.Module) -> Any:
 
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            module.forward = partial(linear, weight=module.weight, bias=module.bias)
+            forward = partial(linear, weight=module.weight, bias=module.bias)
         elif isinstance(module, Conv1D):
-            module.forward = partial(linear, weight=module.weight.T, bias=module.bias)
+            forward = partial(linear, weight=module.weight.T, bias=module.bias)
+        else:
+            continue
+        module.forward = forward  # type: ignore[method-assign]
     return model
