@@ -18,7 +18,9 @@ def one_thread() -> None:
     os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as the workflow sets it
 
 
-def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], rounds: int = 5
+) -> dict[str, float]:
     """Median CPU seconds of each candidate over `rounds` rounds, after one round to warm up.
 
     Candidates run in turn, so that a busy machine disturbs all alike.

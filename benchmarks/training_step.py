@@ -1,74 +1,180 @@
-"""One training step of a TopK SAE: sparse (ours) against dense autograd, and the encoder product.
+"""One training step: ours against SAELens, EleutherAI's sparsify and dense autograd.
 
-    python benchmarks/training_step.py
+    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install -r benchmarks/peers.txt
+    /tmp/peers/bin/python benchmarks/training_step.py
 
-Float32, 2048 tokens, one thread. The encoder product alone is the floor: every exact TopK step
-needs it.
+Float32, CPU time of one thread, all taking turns in one process: about ten minutes. SAELens takes
+its whole `SAETrainer.step` at its defaults, sparsify its `embedding_bag` decoder and Adam in the
+order of calls of its `fit`; it has no BatchTopK. The encoder product, by `torch.mm`, is the least
+that torch's own matmul allows; ours takes it from oneDNN, which is faster on AMD. The last columns
+are what a step with a tenth of the latents dead costs more: the auxiliary loss.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from timing import interleaved
+from timing import Number, interleaved, one_thread, write_table
 
+one_thread()
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
+import torch
+from sae_lens.config import SAETrainerConfig
+from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.training.sae_trainer import SAETrainer
+from sparsify import SparseCoder, SparseCoderConfig
+from torch import Tensor
+
 from faithful_sae.sae import SAE
-from faithful_sae.train import SAEConfig, Trainer
+from faithful_sae.trainer import SAEConfig, Trainer
 
-TOKENS = 2048
+SHAPES = [  # d_in, d_sae, k, tokens; the last is the default study's
+    (256, 4096, 32, 2048),
+    (576, 9216, 32, 2048),
+    (768, 12288, 32, 2048),
+    (576, 1152, 24, 512),
+]
+LONG = 10**9  # tokens; nothing that is not set dead becomes so
+Step = Callable[[Tensor], object]
 
 
-class Dense:
-    """The same step by dense products, autograd and stock Adam."""
+def ours(architecture: str, d_in: int, d_sae: int, k: int, n: int, dead: int = 0) -> Step:
+    sae = SAE.untrained(d_in=d_in, d_sae=d_sae, k=k, seed=0)
+    sae.W_enc[:, :dead] *= 1e-3  # too weak to be chosen
+    config = SAEConfig(architecture, d_sae // d_in, k, False, 0, n, 3e-4, dead_after=LONG)
+    trainer = Trainer(sae, config)
+    trainer.tokens_since_fired[:dead] = LONG
+    return trainer.step
 
-    def __init__(self, sae: SAE, lr: float) -> None:
-        self.W_enc, self.W_dec, self.b_dec = (
-            t.clone().requires_grad_() for t in (sae.W_enc, sae.W_dec, sae.b_dec)
-        )
-        self.k = sae.k
-        self.optimizer = torch.optim.Adam([self.W_enc, self.W_dec, self.b_dec], lr=lr)
 
-    def step(self, x: torch.Tensor) -> None:
-        latents = ((x - self.b_dec) @ self.W_enc).relu()
-        values, indices = latents.topk(self.k, dim=1)
+def sae_lens(architecture: str, d_in: int, d_sae: int, k: int, n: int, dead: int = 0) -> Step:
+    sizes = {"d_in": d_in, "d_sae": d_sae, "k": k, "device": "cpu"}
+    sae = (
+        TopKTrainingSAE(TopKTrainingSAEConfig(**sizes))
+        if architecture == "topk"
+        else BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(**sizes))
+    )
+    with torch.no_grad():
+        sae.W_enc[:, :dead] *= 1e-3
+    config = SAETrainerConfig(
+        total_training_samples=LONG,
+        train_batch_size_samples=n,
+        dead_feature_window=LONG,
+        lr_end=3e-5,
+    )
+    trainer = SAETrainer(config, sae, iter(()))
+    trainer.n_forward_passes_since_fired[:dead] = 2 * LONG
+
+    def step(x: Tensor) -> None:
+        trainer.step(x)
+        trainer.n_training_steps += 1
+
+    return step
+
+
+def sparsify(d_in: int, d_sae: int, k: int, dead: int = 0) -> Step:
+    coder = SparseCoder(d_in, SparseCoderConfig(num_latents=d_sae, k=k), "cpu", dtype=torch.float32)
+    with torch.no_grad():
+        coder.encoder.weight[:dead] *= 1e-3
+    optimizer = torch.optim.Adam(coder.parameters(), lr=3e-4)
+    tokens_since_fired = torch.zeros(d_sae, dtype=torch.long)
+    tokens_since_fired[:dead] = 2 * LONG
+    fired = torch.zeros(d_sae, dtype=torch.bool)
+
+    def step(x: Tensor) -> None:
+        coder.set_decoder_norm_to_unit_norm()
+        mask = tokens_since_fired > LONG if dead else None
+        out = coder(x=x, y=x, dead_mask=mask)
+        fired[out.latent_indices.flatten()] = True
+        (out.fvu + out.auxk_loss / 32).backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        optimizer.step()
+        optimizer.zero_grad()
+        tokens_since_fired.add_(len(x))[fired] = 0
+        fired.zero_()
+
+    return step
+
+
+def dense(d_in: int, d_sae: int, k: int) -> Step:
+    """The same TopK step by dense products, autograd and stock Adam."""
+    sae = SAE.untrained(d_in=d_in, d_sae=d_sae, k=k, seed=0)
+    W_enc, W_dec, b_dec = weights = [t.requires_grad_() for t in (sae.W_enc, sae.W_dec, sae.b_dec)]
+    optimizer = torch.optim.Adam(weights, lr=3e-4)
+
+    def step(x: Tensor) -> None:
+        latents = ((x - b_dec) @ W_enc).relu()
+        values, indices = latents.topk(k, dim=1)
         latents = torch.zeros_like(latents).scatter(1, indices, values)
-        loss = (latents @ self.W_dec + self.b_dec - x).square().sum() / len(x)
-        self.optimizer.zero_grad()
+        loss = (latents @ W_dec + b_dec - x).square().sum() / len(x)
+        optimizer.zero_grad()
         loss.backward()
         with torch.no_grad():
-            gradient = self.W_dec.grad
-            gradient -= (gradient * self.W_dec).sum(1, keepdim=True) * self.W_dec
-            self.optimizer.step()
-            self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+            W_dec.grad -= (W_dec.grad * W_dec).sum(1, keepdim=True) * W_dec
+            optimizer.step()
+            W_dec.div_(W_dec.norm(dim=1, keepdim=True))
+
+    return step
+
+
+def measure(architecture: str, d_in: int, d_sae: int, k: int, n: int) -> dict[str, Number]:
+    torch.manual_seed(0)
+    x, dead = torch.randn(n, d_in), d_sae // 10
+    size = (d_in, d_sae, k)
+    W_enc, product = torch.randn(d_in, d_sae), torch.empty(n, d_sae)
+    steps: dict[str, Step] = {
+        "ours": ours(architecture, *size, n),
+        "sae-lens": sae_lens(architecture, *size, n),
+        "encoder product": lambda x: torch.mm(x, W_enc, out=product),
+        "ours, dead": ours(architecture, *size, n, dead),
+    }
+    if architecture == "topk":
+        steps |= {
+            "sparsify": sparsify(*size),
+            "dense": dense(*size),
+            "sae-lens, dead": sae_lens(architecture, *size, n, dead),
+            "sparsify, dead": sparsify(*size, dead),
+        }
+    ms = {
+        name: 1000 * seconds
+        for name, seconds in interleaved(
+            {name: lambda step=step: step(x) for name, step in steps.items()}
+        ).items()
+    }
+
+    def ratio(a: str, b: str) -> Number:
+        return ms[a] / ms[b] if a in ms and b in ms else "-"
+
+    def more(name: str) -> str:
+        dead = f"{name}, dead"
+        return f"{ms[dead] / ms[name] - 1:+.0%}" if dead in ms else "-"
+
+    return {
+        "architecture": architecture,
+        "d_in": d_in,
+        "d_sae": d_sae,
+        "k": k,
+        "tokens": n,
+        "ours ms": ms["ours"],
+        "sae-lens ms": ms["sae-lens"],
+        "sparsify ms": ms.get("sparsify", "-"),
+        "dense autograd ms": ms.get("dense", "-"),
+        "encoder product ms": ms["encoder product"],
+        "sae-lens / ours": ratio("sae-lens", "ours"),
+        "sparsify / ours": ratio("sparsify", "ours"),
+        "ours / product": ratio("ours", "encoder product"),
+        "10 % dead: ours": more("ours"),
+        "sae-lens dead": more("sae-lens"),
+        "sparsify dead": more("sparsify"),
+    }
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(
-        f"{'d_in':>5} {'d_sae':>6} {'k':>3} {'ours ms':>8} {'dense ms':>9} {'dense/ours':>11} "
-        f"{'ours/encoder':>13}"
-    )
-    for d_in, d_sae, k in ((256, 4096, 32), (576, 9216, 32), (768, 12288, 32)):
-        x = torch.randn(TOKENS, d_in, generator=torch.Generator().manual_seed(0))
-        config = SAEConfig("topk", d_sae // d_in, k, False, 0, TOKENS, 3e-4, 10**9)
-        sizes = {"d_in": d_in, "d_sae": d_sae, "k": k, "seed": 0}
-        ours = Trainer(SAE.untrained(**sizes), config)
-        dense = Dense(SAE.untrained(**sizes), config.lr)
-        out = torch.empty(TOKENS, d_sae)
-        W_enc = SAE.untrained(**sizes).W_enc
-        t = interleaved(
-            {
-                "ours": lambda ours=ours, x=x: ours.step(x),
-                "dense": lambda dense=dense, x=x: dense.step(x),
-                "encoder": lambda x=x, W=W_enc, out=out: torch.mm(x, W, out=out),
-            }
-        )
-        print(
-            f"{d_in:5} {d_sae:6} {k:3} {t['ours'] * 1e3:8.0f} {t['dense'] * 1e3:9.0f} "
-            f"{t['dense'] / t['ours']:11.1f} {t['ours'] / t['encoder']:13.2f}"
-        )
+    rows = [measure(name, *shape) for name in ("topk", "batch_topk") for shape in SHAPES]
+    write_table("training_step", rows)
 
 
 if __name__ == "__main__":

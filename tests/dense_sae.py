@@ -1,6 +1,6 @@
 """One training step of an SAE as the papers write it: dense latents, gradients by autograd.
 
-Slow and plain on purpose; `faithful_sae.train.Trainer` has to agree with it.
+Slow and plain on purpose; `faithful_sae.trainer.Trainer` has to agree with it.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from faithful_sae.config import ConfigError, load_config
 from faithful_sae.readers import CORPUS_READERS, TASK_READERS
 from faithful_sae.shards import DTYPES, Positions
-from faithful_sae.train import SAEConfig
+from faithful_sae.trainer import SAEConfig
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())

@@ -40,7 +40,7 @@ def test_comments_docstrings_and_formatting_do_not_count(library):
     file = library / "sparse.py"
     edit(file, '"""Sparse products', '"""Some products')
     edit(file, '"""The k largest', '"""What is largest')
-    edit(file, "TILE = 512", "TILE  =  (\n    512 )\n\n# a remark\n")
+    edit(file, "GROUP = 4", "GROUP  =  (\n    4 )\n\n# a remark\n")
     assert library_digest("train") == before
 
 
@@ -56,8 +56,8 @@ def test_a_new_docstring_does_not_count(library):
 @pytest.mark.parametrize(
     ("module", "file", "old", "new"),
     [
-        ("sparse", "sparse.py", "TILE = 512", "TILE = 513"),
-        ("train", "sparse.py", "TILE = 512", "TILE = 513"),  # from faithful_sae import sparse
+        ("sparse", "sparse.py", "GROUP = 4", "GROUP = 8"),
+        ("train", "sparse.py", "GROUP = 4", "GROUP = 8"),  # from faithful_sae import sparse
         ("train", "shards.py", "BUFFER_BLOCKS = 4", "BUFFER_BLOCKS = 5"),
         ("train", "activations.py", "2048", "2049"),  # train -> shards -> activations
         ("figures", "figures/style.py", "def ", "def renamed_"),

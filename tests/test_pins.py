@@ -14,6 +14,7 @@ from faithful_sae import digest
 ROOT = Path(__file__).parent.parent
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
 RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+OPTIONAL = {"triton"}  # torch brings its own where it is built for CUDA, and only there is it used
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
 
@@ -59,7 +60,7 @@ def third_party(trees: list[ast.Module]) -> set[str]:
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module)
     top = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"faithful_sae"}
-    return {DISTRIBUTIONS.get(name, name) for name in top}
+    return {DISTRIBUTIONS.get(name, name) for name in top - OPTIONAL}
 
 
 def imported_by(script: Path) -> set[str]:

@@ -1,5 +1,8 @@
 """Sparse products equal their dense counterparts."""
 
+from unittest import mock
+
+import pytest
 import torch
 from dense_sae import keep_largest, keep_largest_of_batch
 from hypothesis import given, settings
@@ -13,8 +16,9 @@ quick = settings(max_examples=40, deadline=None)
 @st.composite
 def problems(draw):
     """(x, W_enc_rows, b_enc, k) in float64; ties have probability zero."""
-    n, d_in, d_sae = (draw(st.integers(1, most)) for most in (12, 6, 10))
-    k = draw(st.integers(1, d_sae))
+    n, d_in = (draw(st.integers(1, most)) for most in (12, 6))
+    d_sae = draw(st.integers(1, 10) | st.sampled_from([16, 24, 64]))  # wide enough for groups
+    k = draw(st.integers(1, min(d_sae, 10)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
     x, W, b = (
         torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -33,42 +37,41 @@ def dense(active: sparse.Active, n: int, d_sae: int) -> torch.Tensor:
     return latents
 
 
+@pytest.mark.parametrize(
+    ("select", "keep"),
+    [(sparse.top_k, keep_largest), (sparse.batch_top_k, keep_largest_of_batch)],
+)
 @quick
 @given(problem=problems(), tile=st.integers(1, 13))
-def test_top_k_is_the_dense_top_k_whatever_the_tile(problem, tile):
+def test_the_largest_are_the_dense_ones_whatever_the_tile(select, keep, problem, tile):
     x, W, b, k = problem
-    whole, sparse.TILE = sparse.TILE, tile
-    try:
-        active = sparse.top_k(x, W, b, k)
-    finally:
-        sparse.TILE = whole
-    torch.testing.assert_close(dense(active, len(x), len(W)), keep_largest(x @ W.T + b, k))
+    with mock.patch.dict(sparse.TILE, {"cpu": tile}):
+        active = select(x, W, b, k)
+    torch.testing.assert_close(dense(active, len(x), len(W)), keep(x @ W.T + b, k))
     assert len(active.latents) == len(x) * k
+    assert (active.tokens().diff() >= 0).all()
+    pairs = active.tokens() * len(W) + active.latents
+    assert len(pairs.unique()) == len(pairs)
 
 
-@quick
-@given(problem=problems())
-def test_batch_top_k_is_the_dense_batch_top_k(problem):
-    x, W, b, k = problem
-    active = sparse.batch_top_k(x, W, b, k)
-    expected = keep_largest_of_batch(x @ W.T + b, k)
-    torch.testing.assert_close(dense(active, len(x), len(W)), expected)
-    assert len(active.latents) == len(x) * k
+@pytest.mark.parametrize("select", [sparse.top_k, sparse.batch_top_k])
+@pytest.mark.parametrize("bias", [1.0, 0.0, -1.0])
+def test_of_equal_values_k_per_token_are_taken_and_none_twice(select, bias):
+    x, W, k = torch.zeros(6, 3), torch.ones(64, 3), 2
+    with mock.patch.dict(sparse.TILE, {"cpu": 4}):
+        active = select(x, W, torch.full((64,), bias), k)
+    assert active.values.tolist() == [max(bias, 0.0)] * 12
+    assert len((active.tokens() * 64 + active.latents).unique()) == 12
 
 
 @quick
 @given(problem=problems(), select=st.sampled_from([sparse.top_k, sparse.batch_top_k]))
-def test_decode_and_its_gradient_are_the_dense_ones(problem, select):
+def test_decode_and_pair_products_are_the_dense_products(problem, select):
     x, W, b, k = problem
     active = select(x, W, b, k)
-    active.values.requires_grad_()
-    latents = dense(active, len(x), len(W)).detach().requires_grad_()
-    decoded = sparse.decode(active, W)
-    torch.testing.assert_close(decoded, latents @ W)
-    towards = torch.cos(torch.arange(decoded.numel(), dtype=torch.float64)).view_as(decoded)
-    (found,) = torch.autograd.grad(decoded, active.values, towards)
-    (expected,) = torch.autograd.grad(latents @ W, latents, towards)
-    torch.testing.assert_close(found, expected[active.tokens(), active.latents])
+    torch.testing.assert_close(sparse.decode(active, W), dense(active, len(x), len(W)) @ W)
+    expected = (x @ W.T)[active.tokens(), active.latents]
+    torch.testing.assert_close(sparse.pair_products(active, x, W), expected)
 
 
 @quick
@@ -88,3 +91,12 @@ def test_tokens_number_the_pairs_by_token_even_where_a_token_has_none():
         offsets=torch.tensor([0, 0, 2, 3]),  # token 0 and token 3 have no pair
     )
     assert active.tokens().tolist() == [1, 1, 2]
+
+
+def test_pair_products_by_hand_where_a_token_has_no_pair():
+    active = sparse.Active(
+        latents=torch.tensor([1, 0, 1]), values=torch.ones(3), offsets=torch.tensor([0, 1, 1])
+    )
+    tokens = torch.tensor([[1.0, 0.0], [5.0, 5.0], [0.0, 2.0]])
+    W = torch.tensor([[3.0, 4.0], [6.0, 7.0]])
+    assert sparse.pair_products(active, tokens, W).tolist() == [6.0, 8.0, 14.0]

@@ -137,7 +137,7 @@ def test_a_figure_setting_plans_figures_alone(study, edit):
 
 
 def test_editing_the_trainer_plans_training_and_what_follows_alone(study, edit):
-    edit("src/faithful_sae/train.py", "AUXILIARY_WEIGHT = 1 / 32", "AUXILIARY_WEIGHT = 1 / 16")
+    edit("src/faithful_sae/trainer.py", "AUXILIARY_WEIGHT = 1 / 32", "AUXILIARY_WEIGHT = 1 / 16")
     rules = planned(snakemake(study, "-n"))
     assert rules["train_sae"] == 8
     assert {"reconstruction", "similarity", "fake_features", "probing", "draw_figures"} <= set(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import with_coordinates, write_parquet
-from faithful_sae.train import SAEConfig, provenance, train_sae
+from faithful_sae.train import provenance, train_sae
+from faithful_sae.trainer import SAEConfig
 
 shards = Shards(
     [Path(path) for path in snakemake.input.activations], Positions(**snakemake.params.positions)
