@@ -9,13 +9,12 @@ import torch
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from faithful_sae import probing
+from faithful_sae import pooling, probing
+from faithful_sae.pooling import Split, mean_pool
 from faithful_sae.probing import (
-    Split,
     baseline_table,
     k_sparse_features,
     majority,
-    mean_pool,
     probe,
     probe_table,
 )
@@ -204,9 +203,9 @@ def test_more_latents_than_there_are_is_an_error():
 def test_pooled_latents_do_not_depend_on_the_batches(monkeypatch, tokens):
     train, sae = split(0), relu_sae(0)
     whole, _ = mean_pool(sae.encode(train.activations), train.document)
-    monkeypatch.setattr(probing, "TOKENS_PER_BATCH", tokens)
-    assert probing._pooled_latents(train, sae).toarray() == pytest.approx(whole, abs=1e-5)
-    runs = list(probing._whole_documents(train.document))
+    monkeypatch.setattr(pooling, "TOKENS_PER_BATCH", tokens)
+    assert pooling.pooled_latents(train, sae).toarray() == pytest.approx(whole, abs=1e-5)
+    runs = list(pooling.whole_documents(train.document))
     assert [run.start for run in runs] == [0, *(run.stop for run in runs[:-1])]
     assert runs[-1].stop == len(train.document)
     for run in runs:
@@ -218,8 +217,8 @@ def test_pooled_latents_do_not_depend_on_the_batches(monkeypatch, tokens):
 def test_decoding_the_mean_is_the_mean_of_the_reconstructions(monkeypatch):
     train, sae = split(0), relu_sae(0)
     expected, _ = mean_pool(sae.decode(sae.encode(train.activations)), train.document)
-    monkeypatch.setattr(probing, "TOKENS_PER_BATCH", 9)
-    made = probing._decode(sae, probing._pooled_latents(train, sae))
+    monkeypatch.setattr(pooling, "TOKENS_PER_BATCH", 9)
+    made = pooling.decode_pooled(sae, pooling.pooled_latents(train, sae))
     assert made == pytest.approx(expected, abs=1e-4)
 
 

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from faithful_sae.contexts import Sample
-from faithful_sae.sampling import document_uniforms, draw, sample_documents
+from faithful_sae.sampling import _threshold, document_uniforms, draw, sample_documents
 
 SETTINGS: dict[str, Any] = {
     "start_token": 0,
@@ -136,11 +136,11 @@ def test_draws_have_the_tempered_probabilities(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("top_p", [0.3, 0.9])
-@pytest.mark.parametrize("candidates", [1024, 4])  # within the candidates, and beyond them
+@pytest.mark.parametrize("cached", [2**18, 7000])  # many rows at a time, and 70
 def test_top_p_draws_from_the_renormalised_nucleus(
-    top_p: float, candidates: int, monkeypatch: pytest.MonkeyPatch
+    top_p: float, cached: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("faithful_sae.sampling.TOP_P_CANDIDATES", candidates)
+    monkeypatch.setattr("faithful_sae.sampling.CACHED", cached)
     logits = torch.randn(100, generator=torch.Generator().manual_seed(1))
     p = logits.double().softmax(-1)
     order = p.argsort(descending=True)
@@ -153,12 +153,54 @@ def test_top_p_draws_from_the_renormalised_nucleus(
     assert_drawn_from(tokens, nucleus)
 
 
-def test_a_nucleus_beyond_the_candidates_in_one_row_changes_no_other_row() -> None:
-    peaked, flat = torch.full((3000,), -20.0), torch.zeros(3000)
-    peaked[[5, 7]] = torch.tensor([3.0, 2.9])
-    u = torch.tensor([0.7, 0.9], dtype=torch.float64)
-    both = draw(torch.stack([peaked, flat]), u, 1.0, 0.9)
-    assert both[0] == draw(peaked[None], u[:1], 1.0, 0.9) == 7
+def test_of_equally_likely_tokens_the_nucleus_holds_all_or_none() -> None:
+    logits = torch.tensor([0.1, 0.2, 0.4, 0.1, 0.2]).log().expand(2000, -1)
+    assert set(draw(logits, uniforms(2000), 1.0, 0.5).tolist()) == {1, 2, 4}
+    assert set(draw(logits, uniforms(2000), 1.0, 0.39).tolist()) == {2}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    vocabulary=st.sampled_from([1, 7, 256, 257, 5003]),
+    spread=st.sampled_from([0.0, 0.01, 1.0, 10.0]),
+    levels=st.sampled_from([2, 1000]),
+    top_p=st.floats(1e-6, 0.999),
+)
+def test_the_nucleus_is_the_one_that_a_sort_finds(
+    seed: int, vocabulary: int, spread: float, levels: int, top_p: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    logits = generator.integers(0, levels, (3, vocabulary)) * (spread / levels)
+    weights = torch.from_numpy(logits).float().softmax(-1)
+    for row, found in zip(weights, _threshold(weights, top_p), strict=True):
+        # Over the distinct weights, the mass of those at least as large.
+        distinct, of = row.double().unique(return_inverse=True)
+        mass = torch.zeros_like(distinct).index_add_(0, of, row.double()).flip(0).cumsum(0).flip(0)
+        expected = distinct[max(0, int((mass >= top_p).sum()) - 1)]
+        assert found == expected or (mass - top_p).abs().min() < 1e-6
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), top_p=st.sampled_from([0.2, 0.7, 1.0]))
+def test_a_draw_depends_on_no_other_row(seed: int, top_p: float) -> None:
+    generator = np.random.default_rng(seed)
+    logits = torch.from_numpy(generator.normal(0, 2, (40, 1009)).astype(np.float32))
+    u = torch.from_numpy(generator.random(40))
+    together = draw(logits, u, 1.0, top_p)
+    alone = [draw(row[None], v[None], 1.0, top_p) for row, v in zip(logits, u, strict=True)]
+    assert torch.equal(together, torch.cat(alone))
+    some = torch.from_numpy(generator.permutation(40)[:11])
+    assert torch.equal(draw(logits[some], u[some], 1.0, top_p), together[some])
+
+
+def test_a_draw_within_the_nucleus_is_the_same_without_it() -> None:
+    logits = torch.randn(200, generator=torch.Generator().manual_seed(2)).expand(5000, -1)
+    everything, u = draw(logits, uniforms(5000), 1.0, 1.0), uniforms(5000)
+    cut = draw(logits, u, 1.0, 0.8)
+    inside = torch.isin(everything, cut.unique())
+    assert torch.equal(cut[inside], everything[inside])
+    assert 0.75 < inside.double().mean() < 0.85
 
 
 @settings(max_examples=60, deadline=None)

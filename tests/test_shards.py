@@ -1,11 +1,13 @@
 """Activation shards: what is written is what is read, damage is found, shuffles are shuffles."""
 
-import weakref
 from collections import Counter
-from itertools import islice
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -269,9 +271,9 @@ def test_batches_are_full_and_epochs_use_every_kept_row_equally(
             return
         epochs = 3
         n_batches = epochs * len(read) // batch_size
-        batches = list(islice(read.shuffled(batch_size, seed), n_batches))
+        batches = [numbers(x) for x in islice(read.shuffled(batch_size, seed), n_batches)]
     assert all(len(batch) == batch_size for batch in batches)
-    counts = Counter(n for batch in batches for n in numbers(batch))
+    counts = Counter(n for batch in batches for n in batch)
     waiting = epochs * len(read) - n_batches * batch_size
     assert set(counts) <= set(np.flatnonzero(read.kept).tolist())
     assert max(counts.values(), default=0) <= epochs
@@ -318,23 +320,180 @@ def test_blocks_are_visited_in_another_order_in_every_epoch_and_for_every_seed(t
     assert len({frozenset(range(4)), *found}) == 5
 
 
+def by_concatenation(read: Shards, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
+    """The shuffle of `Shards.shuffled`, with fresh memory for every block and batch."""
+    blocks = [x for _, x in read.blocks()]
+    generator = np.random.default_rng(seed)
+    rest = torch.empty(0, read.d_in)
+    while True:
+        order = generator.permutation(len(blocks))
+        for first in range(0, len(order), shards.BUFFER_BLOCKS):
+            mixed = [blocks[i] for i in order[first : first + shards.BUFFER_BLOCKS]]
+            buffer = torch.cat([rest, *mixed])
+            buffer = buffer[torch.from_numpy(generator.permutation(len(buffer)))]
+            while len(buffer) >= batch_size:
+                yield buffer[:batch_size]
+                buffer = buffer[batch_size:]
+            rest = buffer
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@quick
+@given(
+    lengths=context_lengths,
+    batch_size=st.integers(1, 50),
+    skip_first=st.integers(0, 2),
+    seed=st.integers(0, 9),
+)
+def test_the_stream_equals_that_of_plain_concatenation(
+    dtype, lengths, batch_size, skip_first, seed
+):
+    x = torch.randn(sum(lengths), 5, generator=torch.Generator().manual_seed(seed))
+    with TemporaryDirectory() as folder, patch.object(shards, "GATHER_ROWS", 8):
+        paths = write_shards(Path(folder), x, lengths, dtype=dtype)
+        read = Shards(paths, Positions(skip_first, None))
+        if len(read):
+            reference = by_concatenation(read, batch_size, seed)
+            for batch, expected in islice(
+                zip(read.shuffled(batch_size, seed), reference, strict=True), 20
+            ):
+                assert batch.dtype == torch.float32
+                assert torch.equal(batch, expected)
+                batch.fill_(torch.nan)  # the consumer's own until it asks for the next one
+
+
 def test_shuffling_never_holds_more_than_the_buffer(tmp_path, monkeypatch):
     paths = write_shards(tmp_path, rows_of(400), [10] * 40)
     read = Shards(paths, EVERY_POSITION)
-    assert len(read._groups) > 3 * shards.BUFFER_BLOCKS
-    block, held, most = Shards._block, [], 0
+    largest = max(block.rows for block in read._blocks)
+    assert len(read._blocks) > 3 * shards.BUFFER_BLOCKS
+    load, memory = Shards._load, set()
 
-    def counted(self, number):
-        nonlocal most
-        x = block(self, number)
-        held.append(weakref.ref(x))
-        most = max(most, sum(ref() is not None for ref in held))
-        return x
+    def spied(self, number, buffer):
+        storage = buffer.untyped_storage()
+        memory.add((storage.data_ptr(), storage.nbytes()))
+        return load(self, number, buffer)
 
-    monkeypatch.setattr(Shards, "_block", counted)
-    for _ in islice(read.shuffled(7, seed=0), 150):
+    monkeypatch.setattr(Shards, "_load", spied)
+    batches = {batch.data_ptr() for batch in islice(read.shuffled(7, seed=0), 150)}
+    assert len(batches) == len(memory) == 1
+    ((_, n_bytes),) = memory
+    assert n_bytes <= (shards.BUFFER_BLOCKS * largest + 6) * 4 * D_IN
+
+
+# --- reading again ---------------------------------------------------------------------------
+
+
+def test_checksums_are_verified_at_the_first_read_of_each_block_and_then_no_more(
+    tmp_path, monkeypatch
+):
+    read = Shards(write_shards(tmp_path, rows_of(), LENGTHS, n_shards=2), EVERY_POSITION)
+    verified = []
+    inner = shards.read_verified
+    monkeypatch.setattr(shards, "read_verified", lambda b, *a: verified.append(b) or inner(b, *a))
+    for _ in range(2):
+        assert numbers(torch.cat(list(read.batches()))) == list(range(N))
+    for _ in islice(read.shuffled(8, seed=0), 3 * N // 8):
         pass
-    assert most == shards.BUFFER_BLOCKS
+    assert verified == read._blocks
+
+
+def test_damage_is_found_by_a_shuffle_that_reads_first(tmp_path):
+    x = torch.randn(N, 8, generator=torch.Generator().manual_seed(0))
+    (path,) = write_shards(tmp_path, x, LENGTHS)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(x[N - 1].numpy().tobytes())] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="shard0.parquet is damaged .*delete it"):
+        for _ in islice(Shards([path], EVERY_POSITION).shuffled(4, seed=0), N // 4):
+            pass
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_shard_that_is_cut_or_goes_between_two_reads_is_an_error(tmp_path, gone):
+    (path,) = write_shards(tmp_path, rows_of(), LENGTHS)
+    read = Shards([path], EVERY_POSITION)
+    list(read.batches())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    if gone:
+        path.unlink()
+    with pytest.raises(ValueError, match="shard0.parquet is damaged .*delete it"):
+        list(read.batches())
+
+
+def test_blocks_of_several_pages_are_read_right_every_time(tmp_path):
+    """Parquet that another tool wrote anew: page headers lie among the values."""
+    x = torch.randn(N, 8, generator=torch.Generator().manual_seed(0))
+    (path,) = write_shards(tmp_path, x, LENGTHS)
+    table = pq.read_table(path)
+    pq.write_table(
+        table, path, 32, compression="none", use_dictionary=False, data_page_size=1,
+        write_batch_size=1,
+    )  # fmt: skip
+    read = Shards([path], EVERY_POSITION)
+    for _ in range(3):
+        assert torch.equal(torch.cat(list(read.batches())), x)
+
+
+# --- writing while computing -----------------------------------------------------------------
+
+
+def test_a_block_is_written_while_the_next_is_computed_and_no_more_than_one_waits(
+    tmp_path, monkeypatch
+):
+    second_began, log, packed = Event(), [], shards.pack
+
+    def computed(_model, rows, _hook):
+        log.append("compute")
+        if log.count("compute") == 2:
+            second_began.set()
+        return [torch.zeros(len(row), D_IN) for row in rows]
+
+    def pack(x, dtype):
+        assert second_began.wait(timeout=60), "the second block waited for the first to be written"
+        log.append("write")
+        return packed(x, dtype)
+
+    monkeypatch.setattr(shards, "pack", pack)
+    monkeypatch.setattr(shards, "BLOCK_TOKENS", 16)
+    monkeypatch.setattr(shards, "context_activations", computed)
+    shards.write_shard(
+        tmp_path / "shard0.parquet",
+        SimpleNamespace(
+            config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=D_IN))
+        ),
+        contexts_of(LENGTHS),
+        "resid_pre.1",
+        dtype="float32",
+        shard=0,
+        shards=1,
+        metadata={},
+    )
+    written = 0
+    for computed_blocks, what in zip(np.cumsum([w == "compute" for w in log]), log, strict=True):
+        written += what == "write"
+        assert written <= computed_blocks <= written + 2
+    assert written == log.count("compute") == len(blocks_of(np.array(LENGTHS)))
+
+
+@pytest.mark.parametrize("failing", [0, 2, -1])
+def test_what_fails_while_writing_is_raised_and_leaves_no_file(tmp_path, monkeypatch, failing):
+    n_blocks = -(-N // 16)
+    calls, packed = count(), shards.pack
+
+    def pack(x, dtype):
+        if next(calls) == failing % n_blocks:
+            raise OSError("no space left on device")
+        return packed(x, dtype)
+
+    monkeypatch.setattr(shards, "pack", pack)
+    with pytest.raises(OSError, match="no space left"):
+        write_shards(tmp_path, rows_of(), LENGTHS)
+    assert list(tmp_path.iterdir()) == []
+    assert next(calls) == failing % n_blocks + 1  # nothing is written after it
+
+
+# --- disk ------------------------------------------------------------------------------------
 
 
 def test_a_study_too_large_for_the_disk_is_refused_and_what_is_there_counts(tmp_path, monkeypatch):

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from faithful_sae.models import blocks, hook_block
 
-FORWARD_TOKENS = {"cpu": 2048, "cuda": 65536}  # padded tokens in one forward pass
+FORWARD_TOKENS = {"cpu": 1024, "cuda": 65536}  # padded tokens in one forward pass
 
 
 class _Reached(Exception):
@@ -70,18 +69,6 @@ def resumed_at(model: Any, hook: str, hidden: Tensor) -> Iterator[None]:
 
 def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
     return hidden_states
-
-
-def next_token_losses(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Cross-entropy of each next token in nats, [batch, position - 1].
-
-    logits: [batch, position, vocab]; tokens: [batch, position].
-    """
-    # Flat, since softmax over a strided vocabulary takes three times as long.
-    losses = cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none"
-    )
-    return losses.view(len(tokens), -1)
 
 
 def batches_by_length(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -17,49 +16,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
+from faithful_sae.pooling import (
+    Features,
+    Labels,
+    Split,
+    decode_pooled,
+    labels_of,
+    mean_pool,
+    pooled_latents,
+)
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions, Shards
-
-Array: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
-Features: TypeAlias = Array | sparse.csr_array
-Labels: TypeAlias = NDArray[np.int64]
 
 # Inverse penalties, strongest first: a tie on the validation documents keeps the stronger one.
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)
 VALIDATION_SHARE = 0.2
-# Dense latents of one batch of tokens are the largest thing in memory: 4 * d_sae bytes a token.
-TOKENS_PER_BATCH = 4096
-
-
-class Split(NamedTuple):
-    """Activations and labels of one split of a probing task.
-
-    activations: [n_tokens, d_in], real positions only.  document: [n_tokens] int, sorted ids.
-    labels: document id -> class. A document without a token takes no part in any probe.
-    """
-
-    activations: Tensor
-    document: Labels
-    labels: Mapping[int, int]
-
-
-def mean_pool(features: Tensor | Features, document: Labels) -> tuple[Features, Labels]:
-    """Mean of the features of each document: (pooled [n_docs, d], document ids [n_docs], sorted).
-
-    features: [n_tokens, d]; a CSR matrix stays one.  document: [n_tokens] int ids.
-    Raises ValueError when there is not one document id per token.
-    """
-    if features.shape[0] != len(document):
-        raise ValueError(
-            f"{features.shape[0]} tokens but {len(document)} document ids: give one id per token"
-        )
-    values = features.cpu().numpy() if isinstance(features, Tensor) else features
-    ids, row, tokens = np.unique(document, return_inverse=True, return_counts=True)
-    weights = (1 / tokens[row]).astype(values.dtype)
-    mean = sparse.csr_array((weights, (row, np.arange(len(row)))), shape=(len(ids), len(row)))
-    return mean @ values, ids
 
 
 def probe(
@@ -165,17 +137,17 @@ def probe_table(
     features: "latents" and "random_dictionary" (the untrained SAE of the same shape), on all
     latents (k null) and on `sparse_k` of them; "reconstruction".
     """
-    train_y, test_y = _labels(train), _labels(test)
+    train_y, test_y = labels_of(train), labels_of(test)
     tables = []
     for features, coder in (("latents", sae), ("random_dictionary", untrained)):
-        train_x, test_x = _pooled_latents(train, coder), _pooled_latents(test, coder)
+        train_x, test_x = pooled_latents(train, coder), pooled_latents(test, coder)
         tables.append(_rows(features, None, probe(train_x, train_y, test_x, test_y, seed)))
         for k in sparse_k:
             few = k_sparse_features(train_x, train_y, k)
             few_train, few_test = train_x[:, few].toarray(), test_x[:, few].toarray()
             tables.append(_rows(features, k, probe(few_train, train_y, few_test, test_y, seed)))
         if features == "latents":
-            x_hat, test_x_hat = _decode(sae, train_x), _decode(sae, test_x)
+            x_hat, test_x_hat = decode_pooled(sae, train_x), decode_pooled(sae, test_x)
             scores = probe(x_hat, train_y, test_x_hat, test_y, seed)
             tables.append(_rows("reconstruction", None, scores))
     return pl.concat(tables)
@@ -183,56 +155,11 @@ def probe_table(
 
 def baseline_table(train: Split, test: Split, seed: int) -> pl.DataFrame:
     """Probes that depend on no SAE: columns features ("raw", "majority"), k, metric, value."""
-    train_y, test_y = _labels(train), _labels(test)
+    train_y, test_y = labels_of(train), labels_of(test)
     train_x, _ = mean_pool(train.activations, train.document)
     test_x, _ = mean_pool(test.activations, test.document)
     raw = _rows("raw", None, probe(train_x, train_y, test_x, test_y, seed))
     return pl.concat([raw, _rows("majority", None, majority(train_y, test_y))])
-
-
-def _labels(split: Split) -> Labels:
-    """Labels in the order of the pooled documents."""
-    ids = np.unique(split.document).tolist()
-    unlabelled = [document for document in ids if document not in split.labels]
-    if unlabelled:
-        raise ValueError(
-            f"document {unlabelled[0]} has activations but no label ({len(unlabelled)} such "
-            "documents): extract the task's own documents"
-        )
-    return np.array([split.labels[document] for document in ids])
-
-
-def _pooled_latents(split: Split, sae: SAE) -> sparse.csr_array:
-    """Mean latents of each document, [n_docs, d_sae] CSR; no token's latents outlive its batch."""
-    pooled = []
-    for tokens in _whole_documents(split.document):
-        with torch.inference_mode():
-            latents = sae.encode(split.activations[tokens].to(sae.W_dec.device)).cpu().numpy()
-        pooled.append(mean_pool(sparse.csr_array(latents), split.document[tokens])[0])
-    return sparse.csr_array(sparse.vstack(pooled))
-
-
-def _whole_documents(document: Labels) -> Iterator[slice]:
-    """Runs of whole documents of at most TOKENS_PER_BATCH tokens, or of one longer document."""
-    if (np.diff(document) < 0).any():
-        raise ValueError("document ids of a split are not sorted: sort its tokens by document")
-    start = end = 0
-    for following in [*(np.flatnonzero(np.diff(document)) + 1).tolist(), len(document)]:
-        if end > start and following - start > TOKENS_PER_BATCH:
-            yield slice(start, end)
-            start = end
-        end = following
-    yield slice(start, end)
-
-
-def _decode(sae: SAE, latents: sparse.csr_array) -> Array:
-    """Mean reconstruction of each document: decoding is affine, so it commutes with the mean."""
-    x_hat = []
-    for start in range(0, latents.shape[0], TOKENS_PER_BATCH):
-        dense = torch.from_numpy(latents[start : start + TOKENS_PER_BATCH].toarray())
-        with torch.inference_mode():
-            x_hat.append(sae.decode(dense.to(sae.W_dec.device)).cpu())
-    return torch.cat(x_hat).numpy()
 
 
 def _rows(features: str, k: int | None, scores: Mapping[str, float]) -> pl.DataFrame:

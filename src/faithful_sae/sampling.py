@@ -5,7 +5,7 @@ counter-based stream. A document therefore depends on the model, the settings an
 not on how many shards share the work, nor on restarts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from torch import Tensor
 from faithful_sae.contexts import Sample
 from faithful_sae.progress import Progress
 
-TOP_P_CANDIDATES = 1024  # a nucleus is almost always this small; a full sort is the rare fallback
 CDF_BLOCK = 256  # tokens whose probabilities are summed first, so that no long float sum is walked
+CACHED = 2**18  # probabilities that a CPU core keeps in its cache from one pass to the next
+BELOW_ONE = 1 - 2**-53
 
 
 @torch.inference_mode()
@@ -69,33 +70,44 @@ def _sample_block(
     seed: int,
     progress: Progress,
 ) -> list[Sample]:
-    from transformers import DynamicCache
+    from faithful_sae.decoding import preallocated_cache, reused_logits
 
+    device, full = model.device, context_length - 1
     uniforms = np.stack([document_uniforms(seed, d, context_length) for d in documents])
-    draws = torch.from_numpy(uniforms).to(model.device)  # [block, context_length]
-    ends = torch.tensor(end_tokens, device=model.device, dtype=torch.long)
-    written: list[list[int]] = [[] for _ in documents]
-    ended = [False] * len(documents)
-    rows = torch.arange(len(documents), device=model.device)  # documents still being written
-    tokens = torch.full((len(documents), 1), start_token, device=model.device)
-    cache = DynamicCache(config=model.config)
-    for position in range(1, context_length):
-        logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
-        chosen = draw(logits, draws[rows, position], temperature, top_p)
-        finished = torch.isin(chosen, ends)
-        for row, token, end in zip(rows.tolist(), chosen.tolist(), finished.tolist(), strict=True):
-            written[row].append(token)
-            ended[row] = end
-        tokens = chosen.unsqueeze(1)
-        if finished.any():  # no work is spent on documents that have ended
-            alive = (~finished).nonzero().squeeze(1)
-            if not len(alive):
-                progress.advance(len(documents) * (context_length - position))
-                break
-            rows, tokens = rows[alive], tokens[alive]
-            cache.batch_select_indices(alive)
-        progress.advance(len(documents))
-    return [Sample(d, w, e) for d, w, e in zip(documents, written, ended, strict=True)]
+    draws = torch.from_numpy(uniforms).to(device)  # [block, context_length]
+    ends = torch.tensor(end_tokens, device=device, dtype=torch.long)
+    written = torch.zeros((len(documents), full), device=device, dtype=torch.long)
+    lengths = torch.full((len(documents),), full, device=device)
+    ended = torch.zeros(len(documents), device=device, dtype=torch.bool)
+    rows = torch.arange(len(documents), device=device)  # documents still being written
+    tokens = torch.full((len(documents), 1), start_token, device=device)
+    cache = preallocated_cache(model, full)
+    with reused_logits(model):
+        for position in range(1, context_length):
+            logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
+            chosen = draw(logits, draws[rows, position], temperature, top_p)
+            written[rows, position - 1] = chosen
+            tokens = chosen.unsqueeze(1)
+            finished = torch.isin(chosen, ends)
+            if finished.any():  # no work is spent on documents that have ended
+                ended[rows[finished]], lengths[rows[finished]] = True, position
+                alive = _close_gaps(finished)
+                if not len(alive):
+                    progress.advance(len(documents) * (context_length - position))
+                    break
+                rows, tokens = rows[alive], tokens[alive]
+                cache.batch_select_indices(alive)
+            progress.advance(len(documents))
+    samples = zip(documents, written.tolist(), lengths.tolist(), ended.tolist(), strict=True)
+    return [Sample(number, tokens[:n], end) for number, tokens, n, end in samples]
+
+
+def _close_gaps(finished: Tensor) -> Tensor:
+    """The unfinished rows, the last of them in the places of finished ones: few rows move."""
+    alive = (~finished).nonzero().squeeze(1)
+    kept = torch.arange(len(alive), device=finished.device)
+    kept[finished[: len(alive)]] = alive[alive >= len(alive)]
+    return kept
 
 
 def document_uniforms(seed: int, document: int, length: int) -> np.ndarray:
@@ -107,19 +119,83 @@ def document_uniforms(seed: int, document: int, length: int) -> np.ndarray:
 
 
 def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Tokens at the given quantiles of softmax(logits / temperature), cut to the top_p nucleus.
+    """Tokens drawn from softmax(logits / temperature), cut to the top_p nucleus: the smallest set
+    of likeliest tokens with that mass; of equally likely tokens it holds all or none.
 
-    logits: [batch, vocab]; uniforms: [batch] in [0, 1). Returns token ids [batch].
+    logits: [batch, vocab]; uniforms: [batch] in [0, 1), one per draw. Returns token ids [batch].
     """
-    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    # A GPU wants few launches; a CPU wants each probability to stay in its cache until it is used.
+    rows = len(logits) if logits.is_cuda else max(1, CACHED // logits.shape[-1])
+
+    def by_parts(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        parts = zip(*(torch.split(a, rows) for a in arguments), strict=True)
+        return torch.cat([function(*part, temperature, top_p) for part in parts])
+
+    tokens = by_parts(_draw_or_miss, logits, uniforms)
+    missed = (tokens < 0).nonzero().squeeze(1)
+    if len(missed):
+        tokens[missed] = by_parts(_draw_again, logits[missed], uniforms[missed], ~tokens[missed])
+    return tokens
+
+
+def _draw_or_miss(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Draws from all tokens; where that lies outside the nucleus, its complement ~token, below 0.
+
+    A token drawn from all that lies in the nucleus is a draw from the nucleus: at most a share of
+    1 - top_p must be drawn again, and only their rows need the nucleus itself.
+    """
+    weights = torch.softmax(logits.float() / temperature, dim=-1)
+    tokens = _inverse_cdf(weights, uniforms)
     if top_p >= 1:
-        return _inverse_cdf(probabilities, uniforms)
-    n = min(TOP_P_CANDIDATES, probabilities.shape[-1])
-    values, candidates = probabilities.topk(n)
-    if bool((values.sum(-1) < top_p).any()):
-        values, candidates = probabilities.sort(dim=-1, descending=True)
-    below = values.double().cumsum(-1) - values < top_p  # mass of the likelier tokens
-    return candidates.gather(1, _inverse_cdf(values * below, uniforms).unsqueeze(1)).squeeze(1)
+        return tokens
+    likelier = weights > weights.gather(1, tokens.unsqueeze(1))
+    return torch.where(_masked_mass(weights, likelier) < top_p, tokens, ~tokens)
+
+
+def _draw_again(
+    logits: Tensor, uniforms: Tensor, tokens: Tensor, temperature: float, top_p: float
+) -> Tensor:
+    """Draws from the nucleus, where `uniforms` [batch] led to `tokens` [batch] outside it."""
+    weights = torch.softmax(logits.float() / temperature, dim=-1)
+    nucleus = weights >= _threshold(weights, top_p)
+    uniforms = _left_over(weights, ~nucleus, tokens, uniforms)
+    return _inverse_cdf(weights * nucleus, uniforms)
+
+
+def _masked_mass(weights: Tensor, mask: Tensor) -> Tensor:
+    """Sum of the weights [batch, n] under the mask, [batch]: float32, as exact as the weights."""
+    return (weights * mask).sum(-1)
+
+
+def _threshold(weights: Tensor, top_p: float) -> Tensor:
+    """The largest weight at or above which the weights [batch, n] sum to top_p, [batch, 1].
+
+    Floats that are not negative are ordered as their bits are, so 31 halvings find it exactly.
+    """
+    low = torch.zeros((len(weights), 1), device=weights.device, dtype=torch.int32)
+    high = weights.amax(-1, keepdim=True).view(torch.int32) + 1  # nothing is this large
+    for _ in range(31):
+        middle = low + (high - low) // 2
+        enough = _masked_mass(weights, weights >= middle.view(torch.float32)) >= top_p
+        low = torch.where(enough.unsqueeze(1), middle, low)
+        high = torch.where(enough.unsqueeze(1), high, middle)
+    return low.view(torch.float32)
+
+
+def _left_over(weights: Tensor, outside: Tensor, tokens: Tensor, uniforms: Tensor) -> Tensor:
+    """A fresh uniform draw from one that hit a token outside: where it lies within their mass.
+
+    weights, outside: [batch, n]; tokens, uniforms: [batch]. Returns float64 [batch] in [0, 1).
+    """
+    token = tokens.unsqueeze(1)
+    own = weights.double().gather(1, token).squeeze(1)
+    cumulative = weights.double().cumsum(-1)
+    target = uniforms * cumulative[:, -1]
+    inside = target - (cumulative.gather(1, token).squeeze(1) - own)
+    inside = torch.minimum(inside.clamp(min=0), own)  # sums in another order may differ by a bit
+    cumulative = (weights * outside).cumsum(-1, dtype=torch.float64)
+    before = cumulative.gather(1, token).squeeze(1) - own
+    return ((before + inside) / cumulative[:, -1]).clamp_(0, BELOW_ONE)
 
 
 def _inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
@@ -129,12 +205,14 @@ def _inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
     running sum would misplace draws, and one variate per row replaces one per vocabulary entry.
     """
     batch, n = weights.shape
-    padded = torch.nn.functional.pad(weights, (0, -n % CDF_BLOCK)).view(batch, -1, CDF_BLOCK)
-    sums = padded.sum(-1, dtype=torch.float64).cumsum(-1)
+    if n % CDF_BLOCK:
+        weights = torch.nn.functional.pad(weights, (0, -n % CDF_BLOCK))
+    blocks = weights.view(batch, -1, CDF_BLOCK)
+    sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
     target = uniforms.double() * sums[:, -1]
     block = torch.searchsorted(sums, target.unsqueeze(1), right=True).clamp_(max=sums.shape[1] - 1)
     before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inside = padded[torch.arange(batch, device=weights.device), block.squeeze(1)]
+    inside = blocks[torch.arange(batch, device=weights.device), block.squeeze(1)]
     cumulative = inside.double().cumsum(-1)
     offset = torch.searchsorted(cumulative, target.unsqueeze(1) - before, right=True)
     # Rounding can put the target at a block's very end: step back to the last token with weight.
