@@ -1,12 +1,18 @@
 # make run   the default study: environment, tables, figures, report
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
+# make bench every benchmark (benchmarks/README.md): about an hour on two idle cores
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_INSTALLED := $(PEERS)/.installed
 STUDY := results/$(shell sed -n "s/^study: *//p" config.yaml)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run report lint test
+BENCHMARKS := linear shards extraction sampling probing threads scaling
+BENCHMARKS_WITH_PEERS := training_step matching
+
+.PHONY: run report lint test bench
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -24,6 +30,15 @@ lint: $(INSTALLED)
 
 test: lint
 	pytest
+
+bench: $(INSTALLED) $(PEERS_INSTALLED)
+	set -e; for name in $(BENCHMARKS_WITH_PEERS); do $(PEERS)/bin/python benchmarks/$$name.py; done
+	set -e; for name in $(BENCHMARKS); do python benchmarks/$$name.py; done
+
+$(PEERS_INSTALLED): benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --requirement $<
+	touch $@
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -59,7 +59,7 @@ def test_a_new_docstring_does_not_count(library):
         ("sparse", "sparse.py", "GROUP = 4", "GROUP = 8"),
         ("train", "sparse.py", "GROUP = 4", "GROUP = 8"),  # from faithful_sae import sparse
         ("train", "shards.py", "BUFFER_BLOCKS = 4", "BUFFER_BLOCKS = 5"),
-        ("train", "activations.py", "2048", "2049"),  # train -> shards -> activations
+        ("train", "activations.py", "1024", "1025"),  # train -> shards -> activations
         ("figures", "figures/style.py", "def ", "def renamed_"),
         ("figures", "files.py", "def written_whole(", "def written_wholly("),
     ],

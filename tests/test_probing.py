@@ -101,7 +101,7 @@ def test_the_penalty_is_chosen_where_it_matters(monkeypatch):
         x[:, :20] += 0.25 * (2 * y[:, None] - 1)
         test_x[:, :20] += 0.25 * (2 * test_y[:, None] - 1)
         scaled, test = probing._scale(x, test_x)
-        weakest = np.mean(probing._fit(scaled, y, 1e2).predict(test) == test_y)
+        weakest = np.mean(next(probing._fits(scaled, y, [1e2])).predict(test) == test_y)
         gains.append(probe(x, y, test_x, test_y, 0)["accuracy"] - weakest)
     assert np.mean(gains) > 0.02
 
@@ -299,3 +299,18 @@ def test_the_random_dictionary_is_centred_where_the_sae_is(monkeypatch):
 def test_baselines_are_measured_for_every_seed():
     table = probing.probe_baselines({"task": (split(0), split(1))}, [0, 3])
     assert table.group_by("seed").len().sort("seed").rows() == [(0, 4), (3, 4)]
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_probes_along_the_path_of_penalties_are_at_their_own_optimum(form):
+    # Each starts where the one before ended; the reference is another solver's, from zero.
+    x, y = blobs(0, classes=3)
+    x = x + 2 * np.random.default_rng(0).normal(size=x.shape)
+    scaled, _ = probing._scale(form(x), form(x))
+    for penalty, found in zip(
+        probing.INVERSE_PENALTIES,
+        probing._fits(scaled, y, probing.INVERSE_PENALTIES),
+        strict=True,
+    ):
+        cold = probing.LogisticRegression(C=penalty, tol=1e-8, max_iter=10_000).fit(scaled, y)
+        assert found.predict_proba(scaled) == pytest.approx(cold.predict_proba(scaled), abs=2e-3)

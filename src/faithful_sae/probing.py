@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ from faithful_sae.shards import Positions, Shards
 # Inverse penalties, strongest first: a tie on the validation documents keeps the stronger one.
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)
 VALIDATION_SHARE = 0.2
+# Of the gradient's largest entry. At scikit-learn's 1e-4, probes of the demo stopped up to 4 points
+# of accuracy short of their optimum; here they agree with 1e-6.
+TOLERANCE = 1e-5
 
 
 def probe(
@@ -59,11 +62,11 @@ def probe(
     )
     x, validation = _scale(train_x[fit], train_x[held_out])
     accuracy = [
-        accuracy_score(train_y[held_out], _fit(x, train_y[fit], penalty).predict(validation))
-        for penalty in INVERSE_PENALTIES
+        accuracy_score(train_y[held_out], model.predict(validation))
+        for model in _fits(x, train_y[fit], INVERSE_PENALTIES)
     ]
     x, test = _scale(train_x, test_x)
-    model = _fit(x, train_y, INVERSE_PENALTIES[int(np.argmax(accuracy))])
+    (model,) = _fits(x, train_y, [INVERSE_PENALTIES[int(np.argmax(accuracy))]])
     return _scores(test_y, model.predict(test))
 
 
@@ -93,12 +96,17 @@ def _scale(train_x: Features, other_x: Features) -> tuple[Features, Features]:
     return scaler.transform(train), scaler.transform(other)
 
 
-def _fit(x: Features, y: Labels, inverse_penalty: float) -> LogisticRegression:
-    model = LogisticRegression(C=inverse_penalty, solver="newton-cg", max_iter=1000)
-    with warnings.catch_warnings():
-        # A probe short of its optimum would understate its features without a trace.
-        warnings.simplefilter("error", ConvergenceWarning)
-        return model.fit(x, y)
+def _fits(
+    x: Features, y: Labels, inverse_penalties: Sequence[float]
+) -> Iterator[LogisticRegression]:
+    """A probe for each penalty, strongest first: one object, refitted from where it stands."""
+    model = LogisticRegression(solver="newton-cg", tol=TOLERANCE, max_iter=1000, warm_start=True)
+    for inverse_penalty in inverse_penalties:
+        model.set_params(C=inverse_penalty)
+        with warnings.catch_warnings():
+            # A probe short of its optimum would understate its features without a trace.
+            warnings.simplefilter("error", ConvergenceWarning)
+            yield model.fit(x, y)
 
 
 def _scores(true: Labels, said: Labels) -> dict[str, float]:

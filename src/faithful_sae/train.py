@@ -70,7 +70,8 @@ def provenance(
     block = hook_block(coordinates["hook"])
     digest = hashlib.sha256()
     for path in shards.paths:
-        digest.update(path.read_bytes())
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
     return {
         "model_name": shards.metadata["model"],
         "hook_name": f"blocks.{block}.hook_resid_pre",

@@ -27,6 +27,11 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 
+# A job computes on as many threads as its rule states, one unless --set-threads says otherwise:
+# Snakemake tells torch, numpy and pyarrow. These two have pools of their own.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 # Large pages spare jobs the page faults of large tensors: a third of the time of a softmax over the
 # vocabulary, 4 % of sampling.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
