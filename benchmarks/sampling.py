@@ -2,12 +2,13 @@
 
     python benchmarks/sampling.py [folder of a prepared model]
 
-256 documents on one thread, temperature 1, top_k 0. Tokens per second count tokens that are in a
-document: none after an end token. The floor is the products with the model's weights alone, in
-memory that is reused: no attention, no draw. The model is a random Llama of 6 layers, width 256,
-with 8k and 49k tokens; with a folder, that model instead.
+256 documents on one thread, temperature 1, top_k 0. generate runs the model as transformers loads
+it, ours as `load_model` does. Tokens per second count tokens that are in a document: none after an
+end token. The floor is the products with the model's weights alone: no attention, no draw. The
+model is a random Llama of 6 layers, width 256, with 8k and 49k tokens; with a folder, that model.
 """
 
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from faithful_sae.decoding import preallocated_cache, reused_logits
+from faithful_sae.decoding import preallocated_cache
+from faithful_sae.linear import linear, use_linear
 from faithful_sae.models import load_model
 from faithful_sae.sampling import sample_documents
 
@@ -84,39 +86,39 @@ def weight_products(model: Any) -> Callable[[], None]:
     """One product of a batch with every weight matrix."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     inputs = [torch.randn(BATCH, layer.in_features) for layer in layers]
-    output = torch.empty(BATCH * max(layer.out_features for layer in layers))
 
     def products() -> None:
         for x, layer in zip(inputs, layers, strict=True):
-            torch.mm(x, layer.weight.T, out=output[: BATCH * layer.out_features].view(BATCH, -1))
+            linear(x, layer.weight)
 
     return products
 
 
 @torch.inference_mode()
-def logits_difference(model: Any, rows: int = 8, length: int = 32) -> float:
+def logits_difference(model: Any, stock: Any, rows: int = 8, length: int = 32) -> float:
     """Largest difference of decoded logits from a plain forward pass, over the largest logit."""
     tokens = torch.randint(model.config.vocab_size, (rows, length))
-    plain = model(input_ids=tokens, use_cache=False).logits
+    plain = stock(input_ids=tokens, use_cache=False).logits
     cache, worst = preallocated_cache(model, length), 0.0
-    with reused_logits(model):
-        for i in range(length):
-            logits = model(input_ids=tokens[:, i : i + 1], past_key_values=cache).logits[:, 0]
-            worst = max(worst, float((logits - plain[:, i]).abs().max()))
+    for i in range(length):
+        logits = model(input_ids=tokens[:, i : i + 1], past_key_values=cache).logits[:, 0]
+        worst = max(worst, float((logits - plain[:, i]).abs().max()))
     return worst / float(plain.abs().max())
 
 
-def row(name: str, model: Any, tokens: int, top_p: float, ends: list[int]) -> dict[str, Number]:
+def row(
+    name: str, model: Any, stock: Any, tokens: int, top_p: float, ends: int
+) -> dict[str, Number]:
     written: dict[str, int] = {}
 
-    def counted(function: Callable[..., int]) -> None:
-        written[function.__name__] = function(model, tokens, top_p, ends)
+    def counted(function: Callable[..., int], model: Any) -> None:
+        written[function.__name__] = function(model, tokens, top_p, list(range(ends)))
 
     products = weight_products(model)
     seconds = interleaved(
         {
-            "ours": lambda: counted(ours),
-            "generate": lambda: counted(generate),
+            "ours": lambda: counted(ours, model),
+            "generate": lambda: counted(generate, stock),
             "floor": lambda: [products() for _ in range(4)],
         }
     )
@@ -127,38 +129,33 @@ def row(name: str, model: Any, tokens: int, top_p: float, ends: list[int]) -> di
         "batch": BATCH,
         "tokens": tokens,
         "top_p": top_p,
-        "end tokens": len(ends),
+        "end tokens": ends,
         "ours tok/s": round(speed["ours"]),
         "generate tok/s": round(speed["generate"]),
         "ours/generate": speed["ours"] / speed["generate"],
         "floor tok/s": round(floor),
         "ours/floor": speed["ours"] / floor,
         "generate/floor": speed["generate"] / floor,
-        "logits max relative difference": logits_difference(model),
+        "logits max relative difference": logits_difference(model, stock),
     }
 
 
 def main() -> None:
     if len(sys.argv) > 1:
         folder = Path(sys.argv[1])
-        model = load_model(folder)
-        cases = [(1.0, []), (0.95, [])]
-        write_table(
-            f"sampling_{folder.name}", [row(folder.name, model, 16, p, e) for p, e in cases]
-        )
+        stock = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        pair = folder.name, load_model(folder), stock
+        write_table(f"sampling_{folder.name}", [row(*pair, 16, p, 0) for p in (1.0, 0.95)])
         return
-    small, large = random_llama(8192), random_llama(49152)
-    write_table(
-        "sampling",
-        [
-            row("random Llama, 8k", small, 128, 1.0, []),
-            row("random Llama, 8k", small, 64, 1.0, []),
-            row("random Llama, 8k", small, 64, 0.95, []),
-            row("random Llama, 8k", small, 64, 1.0, list(range(256))),  # ends after 32 on average
-            row("random Llama, 49k", large, 16, 1.0, []),
-            row("random Llama, 49k", large, 8, 0.95, []),
-        ],
-    )
+    rows = []
+    for name, vocabulary, cases in (
+        ("8k", 8192, [(128, 1.0, 0), (32, 0.95, 0), (64, 1.0, 256)]),  # 256: ends after 32
+        ("49k", 49152, [(16, 1.0, 0), (8, 0.95, 0)]),
+    ):
+        stock = random_llama(vocabulary)
+        model = use_linear(copy.deepcopy(stock))
+        rows += [row(f"random Llama, {name}", model, stock, *case) for case in cases]
+    write_table("sampling", rows)
 
 
 if __name__ == "__main__":

@@ -37,14 +37,22 @@ def interleaved(
 
 
 def write_table(name: str, rows: Sequence[Mapping[str, Number]]) -> None:
-    """Print the rows as a Markdown table and write them to results/{name}.csv.
+    """Print the rows as a Markdown table, write results/{name}.csv, and renew README.md's table.
 
-    Floats keep three significant digits: no timing is good to more.
+    Floats keep three significant digits: no timing is good to more. README.md's table is what
+    follows the line `<!-- {name} -->`.
     """
     columns = list(rows[0])
     shown = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
     RESULTS.mkdir(exist_ok=True)
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *shown])
-    for line in [columns, ["---"] * len(columns), *shown]:
-        print("| " + " | ".join(line) + " |", flush=True)
+    lines = ["| " + " | ".join(line) + " |" for line in [columns, ["---"] * len(columns), *shown]]
+    print("\n".join(lines), flush=True)
+    readme = RESULTS.parent / "README.md"
+    before, mark, after = readme.read_text().partition(f"<!-- {name} -->\n")
+    if mark:
+        rest = after.splitlines(keepends=True)
+        while rest and rest[0].startswith("|"):
+            del rest[0]
+        readme.write_text(before + mark + "\n".join(lines) + "\n" + "".join(rest))

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from faithful_sae.decoding import PreallocatedLayer, preallocated_cache, reused_logits
+from faithful_sae.decoding import PreallocatedLayer, preallocated_cache
 
 LENGTH = 12  # three times the sliding window of the tiny models
 
@@ -23,15 +23,14 @@ def test_decoded_logits_equal_a_plain_forward_pass_while_rows_leave(family_model
     leaving = {2: [0, 5, 2, 3], 7: [3, 1, 2], 9: [2, 0]}  # position: rows that stay, in new order
     rows = torch.arange(6)
     cache = preallocated_cache(family_model, LENGTH)
-    with reused_logits(family_model):
-        for position in range(LENGTH):
-            if position in leaving:
-                stay = torch.tensor(leaving[position])
-                rows = rows[stay]
-                cache.batch_select_indices(stay)
-            asked = tokens[rows, position : position + 1]
-            logits = family_model(input_ids=asked, past_key_values=cache, use_cache=True).logits
-            torch.testing.assert_close(logits[:, 0], expected[rows, position], rtol=1e-5, atol=1e-5)
+    for position in range(LENGTH):
+        if position in leaving:
+            stay = torch.tensor(leaving[position])
+            rows = rows[stay]
+            cache.batch_select_indices(stay)
+        asked = tokens[rows, position : position + 1]
+        logits = family_model(input_ids=asked, past_key_values=cache, use_cache=True).logits
+        torch.testing.assert_close(logits[:, 0], expected[rows, position], rtol=1e-5, atol=1e-5)
     assert all(type(layer) is PreallocatedLayer for layer in cache.layers)
 
 
@@ -75,47 +74,3 @@ def test_layers_without_keys_and_values_stay_as_they_are() -> None:
         "PreallocatedLayer",
         "LinearAttentionLayer",
     ]
-
-
-class Headed(nn.Module):
-    """A model that is its output head."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.head
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("bias", [False, True])
-def test_logits_are_the_heads_and_share_one_buffer(bias: bool) -> None:
-    torch.manual_seed(0)
-    head = nn.Linear(8, 30, bias=bias)
-    inputs = [torch.randn(rows, 1, 8) for rows in (5, 3)]
-    with reused_logits(Headed(head)):
-        first = head(inputs[0])
-        torch.testing.assert_close(first, nn.functional.linear(inputs[0], head.weight, head.bias))
-        second = head(inputs[1])
-        torch.testing.assert_close(second, nn.functional.linear(inputs[1], head.weight, head.bias))
-        assert second.data_ptr() == first.data_ptr()
-        assert second.shape == (3, 1, 30)
-    assert head(inputs[0]).data_ptr() != first.data_ptr()
-
-
-def test_the_head_is_itself_again_after_an_error() -> None:
-    head = nn.Linear(8, 30)
-    with pytest.raises(KeyError), reused_logits(Headed(head)):
-        assert "forward" in vars(head)
-        raise KeyError
-    assert "forward" not in vars(head)
-
-
-def test_another_kind_of_head_is_left_alone() -> None:
-    class Other(nn.Linear):
-        pass
-
-    head = Other(8, 30)
-    with reused_logits(Headed(head)):
-        assert "forward" not in vars(head)

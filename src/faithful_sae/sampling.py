@@ -70,7 +70,7 @@ def _sample_block(
     seed: int,
     progress: Progress,
 ) -> list[Sample]:
-    from faithful_sae.decoding import preallocated_cache, reused_logits
+    from faithful_sae.decoding import preallocated_cache
 
     device, full = model.device, context_length - 1
     uniforms = np.stack([document_uniforms(seed, d, context_length) for d in documents])
@@ -82,22 +82,21 @@ def _sample_block(
     rows = torch.arange(len(documents), device=device)  # documents still being written
     tokens = torch.full((len(documents), 1), start_token, device=device)
     cache = preallocated_cache(model, full)
-    with reused_logits(model):
-        for position in range(1, context_length):
-            logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
-            chosen = draw(logits, draws[rows, position], temperature, top_p)
-            written[rows, position - 1] = chosen
-            tokens = chosen.unsqueeze(1)
-            finished = torch.isin(chosen, ends)
-            if finished.any():  # no work is spent on documents that have ended
-                ended[rows[finished]], lengths[rows[finished]] = True, position
-                alive = _close_gaps(finished)
-                if not len(alive):
-                    progress.advance(len(documents) * (context_length - position))
-                    break
-                rows, tokens = rows[alive], tokens[alive]
-                cache.batch_select_indices(alive)
-            progress.advance(len(documents))
+    for position in range(1, context_length):
+        logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
+        chosen = draw(logits, draws[rows, position], temperature, top_p)
+        written[rows, position - 1] = chosen
+        tokens = chosen.unsqueeze(1)
+        finished = torch.isin(chosen, ends)
+        if finished.any():  # no work is spent on documents that have ended
+            ended[rows[finished]], lengths[rows[finished]] = True, position
+            alive = _close_gaps(finished)
+            if not len(alive):
+                progress.advance(len(documents) * (context_length - position))
+                break
+            rows, tokens = rows[alive], tokens[alive]
+            cache.batch_select_indices(alive)
+        progress.advance(len(documents))
     samples = zip(documents, written.tolist(), lengths.tolist(), ended.tolist(), strict=True)
     return [Sample(number, tokens[:n], end) for number, tokens, n, end in samples]
 

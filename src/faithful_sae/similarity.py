@@ -1,4 +1,4 @@
-"""Similarity of two dictionaries: one-to-one matching of latents and what is read off it.
+"""Similarity of two dictionaries: what is read off a one-to-one matching of their latents.
 
 Shared Feature Ratio: FaithfulSAE (Cho et al. 2025); mean matched cosine: Song et al. 2025;
 agreement of encoder and decoder: Paulo & Belrose 2025.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from faithful_sae.matching import Matching, match, match_smaller
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Shards
 
@@ -27,46 +26,6 @@ SCHEMA = {
     "threshold": pl.Float64,
     "value": pl.Float64,
 }
-
-
-class Matching(NamedTuple):
-    """One-to-one assignment of rows: row i of the first set belongs to row partner[i].
-
-    partner: [n] int64.  cosine: [n] float32, cosine of the two rows.
-    """
-
-    partner: Tensor
-    cosine: Tensor
-
-
-def match(a: Tensor, b: Tensor) -> Matching:
-    """The one-to-one matching of rows that maximises the total cosine (Hungarian, exact).
-
-    a, b: [n, d], rows of any norm; a zero row has cosine 0 with everything.
-    Raises ValueError when the shapes differ or a row is not finite.
-    """
-    if a.shape != b.shape:
-        raise ValueError(
-            f"cannot match rows of shapes {tuple(a.shape)} and {tuple(b.shape)}: "
-            "compare dictionaries of the same d_sae and d_in"
-        )
-    return _match_smaller(a, b)
-
-
-def _match_smaller(a: Tensor, b: Tensor) -> Matching:
-    """`match` for different numbers of rows: a partner for each row of the smaller set."""
-    for name, rows in (("first", a), ("second", b)):
-        broken = (~rows.isfinite().all(dim=1)).nonzero().flatten()
-        if len(broken):
-            raise ValueError(
-                f"row {int(broken[0])} of the {name} dictionary is not finite ({len(broken)} such "
-                "rows): its training diverged; lower lr or look at its training table"
-            )
-    smaller, larger = (a, b) if len(a) <= len(b) else (b, a)
-    cosines = normalize(smaller.float(), dim=1) @ normalize(larger.float(), dim=1).T
-    _, partner = linear_sum_assignment(cosines.cpu().numpy(), maximize=True)
-    columns = torch.from_numpy(partner)
-    return Matching(columns, cosines.cpu()[torch.arange(len(smaller)), columns])
 
 
 def shared_feature_ratio(cosine: Tensor, threshold: float) -> float:
@@ -120,8 +79,8 @@ def similarity(
         ("all", match(a.W_dec, b.W_dec), match(a.W_enc.T, b.W_enc.T)),
         (
             "alive",
-            _match_smaller(a.W_dec[alive_a], b.W_dec[alive_b]),
-            _match_smaller(a.W_enc.T[alive_a], b.W_enc.T[alive_b]),
+            match_smaller(a.W_dec[alive_a], b.W_dec[alive_b]),
+            match_smaller(a.W_enc.T[alive_a], b.W_enc.T[alive_b]),
         ),
     ):
         agreement = encoder_decoder_agreement(decoder, encoder, AGREEMENT_THRESHOLD)
