@@ -1,6 +1,6 @@
 # make run   the default study: environment, tables, figures, report
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
-# make bench every benchmark (benchmarks/README.md): about an hour on two idle cores
+# make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BENCHMARKS := linear shards extraction sampling probing threads scaling
 BENCHMARKS_WITH_PEERS := training_step matching
 
-.PHONY: run report lint test bench
+.PHONY: run report lint test bench peers
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -30,6 +30,8 @@ lint: $(INSTALLED)
 
 test: lint
 	pytest
+
+peers: $(PEERS_INSTALLED)
 
 bench: $(INSTALLED) $(PEERS_INSTALLED)
 	set -e; for name in $(BENCHMARKS_WITH_PEERS); do $(PEERS)/bin/python benchmarks/$$name.py; done

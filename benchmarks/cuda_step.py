@@ -148,7 +148,16 @@ def measure(d_in: int, d_sae: int, k: int) -> dict[str, str | int | float]:
     x = torch.randn(TOKENS, d_in, generator=generator, device=DEVICE)
     x += torch.randn(d_in, generator=generator, device=DEVICE) / 2
     sae = SAE.untrained(d_in=d_in, d_sae=d_sae, k=k, seed=0).to(DEVICE)
-    config = SAEConfig("topk", d_sae // d_in, k, False, 0, TOKENS, 3e-4, 10**9)
+    config = SAEConfig(
+        architecture="topk",
+        expansion=d_sae // d_in,
+        k=k,
+        encoder_bias=False,
+        training_tokens=0,
+        batch_size=TOKENS,
+        lr=3e-4,
+        dead_after=10**9,
+    )
 
     with mock.patch.object(sparse_cuda, "tf32", nullcontext):
         exact = gradient_error(sae, config, x, tolerance=1e-5)

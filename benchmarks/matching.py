@@ -1,6 +1,7 @@
 """Exact matching of n rows to n rows: ours against scipy's and lapx's dense solvers.
 
-    /tmp/peers/bin/python benchmarks/matching.py
+    make peers
+    .venv-peers/bin/python benchmarks/matching.py
 
 CPU seconds on one thread, each run in a fresh process; medians of 3 runs in turn (1 run for the
 two slow rows). `cosine product` is the [n, n] matrix all of them start from; the solvers' seconds

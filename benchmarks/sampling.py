@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Number, interleaved, one_thread, write_table
+from timing import Number, cells_of, interleaved, one_thread, print_table, write_table
 
 one_thread()
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from faithful_sae.decoding import preallocated_cache
+from faithful_sae.kv_cache import preallocated_cache
 from faithful_sae.linear import linear, use_linear
 from faithful_sae.models import load_model
 from faithful_sae.sampling import sample_documents
@@ -145,7 +145,7 @@ def main() -> None:
         folder = Path(sys.argv[1])
         stock = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         pair = folder.name, load_model(folder), stock
-        write_table(f"sampling_{folder.name}", [row(*pair, 16, p, 0) for p in (1.0, 0.95)])
+        print_table(cells_of([row(*pair, 16, p, 0) for p in (1.0, 0.95)]))
         return
     rows = []
     for name, vocabulary, cases in (

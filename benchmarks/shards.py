@@ -26,11 +26,10 @@ import torch
 
 from faithful_sae.shard_format import (
     blocks_in,
-    pack,
-    read_straight,
     read_verified,
     shard_schema,
     shard_writer,
+    write_block,
 )
 from faithful_sae.shards import BLOCK_TOKENS, BUFFER_BLOCKS, Positions, Shards
 
@@ -44,15 +43,14 @@ def write_ours(path: Path, x: torch.Tensor) -> None:
     with shard_writer(path, schema) as writer:
         for start in range(0, N, BLOCK_TOKENS):
             block = np.arange(start, start + BLOCK_TOKENS)
-            columns = {
-                "document": block // CONTEXT,
-                "position": block % CONTEXT,
-                "token": block,
-                "norm": np.ones(len(block)),
-                "activation": pack(x[start : start + BLOCK_TOKENS], "float16"),
-            }
-            table = pa.table(columns, schema=schema)
-            writer.write_table(table, row_group_size=len(table))
+            activations = x[start : start + BLOCK_TOKENS].float()
+            write_block(
+                writer,
+                activations,
+                document=block // CONTEXT,
+                position=block % CONTEXT,
+                token=block,
+            )
 
 
 def read_lists(path: Path) -> None:
@@ -90,7 +88,7 @@ def main() -> None:
     pa.set_cpu_count(1)
     generator = np.random.default_rng(0)
     x = generator.standard_normal((N, D), np.float32).astype(np.float16)
-    stored, target = torch.from_numpy(x), np.empty_like(x)
+    stored = torch.from_numpy(x)
     order = torch.from_numpy(generator.permutation(N))
     gathered, batch = torch.empty(BATCH, D, dtype=torch.float16), torch.empty(BATCH, D)
 
@@ -111,15 +109,21 @@ def main() -> None:
 
         blocks = blocks_in(ours, WIDTH)
         buffer = torch.empty(BLOCK_TOKENS, D, dtype=torch.float16)
-        shards = Shards([ours], Positions(skip_first=1, max_norm=None))
+        policy = Positions(skip_first=1, max_norm=None)
+        shards = Shards([ours], policy)
+
+        def load(some: Shards) -> None:
+            for number in range(len(blocks)):
+                some._load(number, buffer)
+
         drain(shards.batches())  # verifies every block
         stream = shards.shuffled(BATCH, seed=0)
         candidates: dict[str, Callable[[], object]] = {
-            "first": lambda: [read_verified(block, D, torch.float16) for block in blocks],
-            "again": lambda: [read_straight(block, buffer) for block in blocks],
+            "first": lambda: load(Shards([ours], policy)),
+            "again": lambda: load(shards),
             "plain": lambda: read_lists(plain),
             "default": lambda: read_lists(default),
-            "memcpy": lambda: np.copyto(target, x),
+            "memcpy": lambda: [buffer.copy_(block) for block in stored.split(BLOCK_TOKENS)],
             "batches": lambda: drain(islice(stream, len(shards) // BATCH)),
             "concatenated": lambda: drain(concatenated(shards, BATCH)),
             "in memory": in_memory,

@@ -24,10 +24,18 @@ def train(d_in: int, d_sae: int) -> None:
     import torch
 
     from faithful_sae.sae import SAE
-    from faithful_sae.train import SAEConfig
-    from faithful_sae.trainer import Trainer
+    from faithful_sae.trainer import SAEConfig, Trainer
 
-    config = SAEConfig("topk", d_sae // d_in, 32, False, 0, TOKENS, 3e-4, 10**9)
+    config = SAEConfig(
+        architecture="topk",
+        expansion=d_sae // d_in,
+        k=32,
+        encoder_bias=False,
+        training_tokens=0,
+        batch_size=TOKENS,
+        lr=3e-4,
+        dead_after=10**9,
+    )
     trainer = Trainer(SAE.untrained(d_in=d_in, d_sae=d_sae, k=32, seed=0), config)
     x = torch.randn(TOKENS, d_in)
     trainer.step(x)

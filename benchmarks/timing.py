@@ -36,23 +36,35 @@ def interleaved(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def write_table(name: str, rows: Sequence[Mapping[str, Number]]) -> None:
-    """Print the rows as a Markdown table, write results/{name}.csv, and renew README.md's table.
-
-    Floats keep three significant digits: no timing is good to more. README.md's table is what
-    follows the line `<!-- {name} -->`.
-    """
-    columns = list(rows[0])
+def cells_of(rows: Sequence[Mapping[str, Number]]) -> list[list[str]]:
+    """Header and rows as text; floats keep three significant digits: no timing is good to more."""
     shown = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    return [list(rows[0]), *shown]
+
+
+def print_table(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Print cells as a Markdown table, and return its lines."""
+    head, *rows = cells
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    print("\n".join(lines), flush=True)
+    return lines
+
+
+def write_table(name: str, rows: Sequence[Mapping[str, Number]]) -> None:
+    """Print a table, write results/{name}.csv, and renew the table in README.md.
+
+    There it follows the line `<!-- {name} -->`; a page without that line is an error.
+    """
+    cells = cells_of(rows)
+    lines = print_table(cells)
     RESULTS.mkdir(exist_ok=True)
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([columns, *shown])
-    lines = ["| " + " | ".join(line) + " |" for line in [columns, ["---"] * len(columns), *shown]]
-    print("\n".join(lines), flush=True)
+        csv.writer(file, lineterminator="\n").writerows(cells)
     readme = RESULTS.parent / "README.md"
     before, mark, after = readme.read_text().partition(f"<!-- {name} -->\n")
-    if mark:
-        rest = after.splitlines(keepends=True)
-        while rest and rest[0].startswith("|"):
-            del rest[0]
-        readme.write_text(before + mark + "\n".join(lines) + "\n" + "".join(rest))
+    if not mark:
+        raise ValueError(f"{readme} has no line <!-- {name} --> for this table to follow: add it.")
+    rest = after.splitlines(keepends=True)
+    while rest and rest[0].startswith("|"):
+        del rest[0]
+    readme.write_text(before + mark + "\n".join(lines) + "\n" + "".join(rest))

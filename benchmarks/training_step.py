@@ -1,7 +1,7 @@
 """One training step: ours against SAELens, EleutherAI's sparsify and dense autograd.
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install -r benchmarks/peers.txt
-    /tmp/peers/bin/python benchmarks/training_step.py
+    make peers
+    .venv-peers/bin/python benchmarks/training_step.py
 
 Float32, CPU time of one thread, all taking turns in one process: about ten minutes. SAELens takes
 its whole `SAETrainer.step` at its defaults, sparsify its `embedding_bag` decoder and Adam in the
@@ -43,7 +43,16 @@ Step = Callable[[Tensor], object]
 def ours(architecture: str, d_in: int, d_sae: int, k: int, n: int, dead: int = 0) -> Step:
     sae = SAE.untrained(d_in=d_in, d_sae=d_sae, k=k, seed=0)
     sae.W_enc[:, :dead] *= 1e-3  # too weak to be chosen
-    config = SAEConfig(architecture, d_sae // d_in, k, False, 0, n, 3e-4, dead_after=LONG)
+    config = SAEConfig(
+        architecture=architecture,
+        expansion=d_sae // d_in,
+        k=k,
+        encoder_bias=False,
+        training_tokens=0,
+        batch_size=n,
+        lr=3e-4,
+        dead_after=LONG,
+    )
     trainer = Trainer(sae, config)
     trainer.tokens_since_fired[:dead] = LONG
     return trainer.step

@@ -1,11 +1,15 @@
 """benchmarks/README.md shows the tables that the benchmarks wrote, and names every script."""
 
+import ast
 import csv
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 README = (BENCHMARKS / "README.md").read_text()
 SCRIPTS = sorted(p.name for p in BENCHMARKS.glob("*.py") if p.name != "timing.py")
 TABLES = sorted(p.stem for p in (BENCHMARKS / "results").glob("*.csv"))
@@ -14,6 +18,45 @@ TABLES = sorted(p.stem for p in (BENCHMARKS / "results").glob("*.csv"))
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_is_explained(script):
     assert f"benchmarks/{script}" in README
+
+
+def test_make_bench_runs_every_script_but_the_one_that_needs_a_gpu():
+    makefile = (ROOT / "Makefile").read_text()
+    lists = re.findall(r"^BENCHMARKS\w* := (.*)$", makefile, flags=re.M)
+    assert sorted(f"{name}.py" for line in lists for name in line.split()) == [
+        script for script in SCRIPTS if script != "cuda_step.py"
+    ]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_a_script_imports_is_defined_there(script):
+    for node in ast.walk(ast.parse((BENCHMARKS / script).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("faithful_sae."):
+            source = ast.parse((ROOT / "src" / (node.module.replace(".", "/") + ".py")).read_text())
+            defined = {
+                name
+                for statement in source.body
+                for name in [getattr(statement, "name", None)]
+                + [getattr(target, "id", None) for target in getattr(statement, "targets", [])]
+            }
+            assert {alias.name for alias in node.names} <= defined, node.module
+
+
+def test_peers_are_measured_beside_the_versions_that_the_project_pins():
+    pins = dict(
+        line.split("==") for line in (BENCHMARKS / "peers.txt").read_text().split() if "==" in line
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    ours = dict(line.split("==") for line in project)
+    assert {name: ours[name] for name in pins.keys() & ours.keys()} == {
+        name: pins[name] for name in pins.keys() & ours.keys()
+    }
+
+
+def test_the_page_has_a_table_of_every_run_and_every_picture():
+    assert set(TABLES) | {"cuda_step"} == set(re.findall(r"^<!-- (\w+) -->$", README, flags=re.M))
+    for picture in re.findall(r"\]\((results/[^)]+)\)", README):
+        assert (BENCHMARKS / picture).exists()
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -35,6 +35,14 @@ def test_a_product_is_that_of_torch(leading, d_in, d_out, bias, transposed, stri
     torch.testing.assert_close(product.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("wanted", ["x", "weight", "bias"])
+def test_gradients_are_not_lost(wanted):
+    tensors = {"x": torch.randn(3, 4), "weight": torch.randn(2, 4), "bias": torch.randn(2)}
+    tensors[wanted].requires_grad_()
+    linear(**tensors).sum().backward()
+    assert tensors[wanted].grad is not None
+
+
 def test_other_dtypes_are_torch_s_own():
     x, weight = torch.randn(3, 4, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
     assert torch.equal(linear(x, weight), x @ weight.T)

@@ -53,6 +53,67 @@ def readme_table() -> list[str]:
     return head + [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
 
 
+SPEED = [  # what is done, beside what, table, rows that are meant, column
+    (
+        "a training step, 768 to 12,288",
+        "sae-lens",
+        "training_step",
+        {"architecture": "topk", "d_sae": "12288"},
+        "sae-lens / ours",
+    ),
+    (
+        "",
+        "eai-sparsify",
+        "training_step",
+        {"architecture": "topk", "d_sae": "12288"},
+        "sparsify / ours",
+    ),
+    (
+        "sampling, vocabulary of 8k",
+        "`transformers.generate`",
+        "sampling",
+        {"model": "random Llama, 8k", "top_p": "1", "end tokens": "0"},
+        "ours/generate",
+    ),
+    (
+        "sampling, vocabulary of 49k",
+        "`transformers.generate`",
+        "sampling",
+        {"model": "random Llama, 49k", "top_p": "1"},
+        "ours/generate",
+    ),
+    ("matching 16,384 latents", "scipy", "matching", {"n": "16384"}, "scipy / ours"),
+    (
+        "reading shards",
+        "lists in Parquet",
+        "shards",
+        {"measured": "block read before; list of float16"},
+        "ours / peer",
+    ),
+    (
+        "a probe on 20,000 x 4,096 latents",
+        "scikit-learn, dense, same tolerance",
+        "probing",
+        {"documents": "20000", "active": "100"},
+        "float64, our tol / ours",
+    ),
+]
+
+
+def speed_table() -> list[str]:
+    """Lines of the README's table of speeds."""
+    lines = ["| what | against | times as fast |", "| --- | --- | --- |"]
+    for what, peer, table, wanted, column in SPEED:
+        rows = pl.read_csv(ROOT / f"benchmarks/results/{table}.csv", infer_schema=False)
+        (row,) = rows.filter([pl.col(key) == value for key, value in wanted.items()]).to_dicts()
+        lines.append(f"| {what} | {peer} | {float(row[column]):.1f} |")
+    return lines
+
+
+def test_the_readme_shows_the_speeds_that_the_benchmarks_wrote():
+    assert "\n".join(speed_table()) in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_shows_the_numbers_of_the_committed_tables():
     assert "\n".join(readme_table()) in (ROOT / "README.md").read_text()
 
@@ -64,4 +125,4 @@ def test_the_readme_shows_figures_that_are_committed():
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(readme_table()) + "\n")
+    sys.stdout.write("\n".join([*readme_table(), "", *speed_table()]) + "\n")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from faithful_sae.contexts import Sample
 from faithful_sae.sampling import _threshold, document_uniforms, draw, sample_documents
@@ -70,6 +71,23 @@ def test_documents_equal_those_written_one_by_one_without_cache(family_model: An
     assert documents == [slow_document(family_model, n) for n in range(16)]
     lengths = {len(d.tokens) for d in documents}
     assert len(lengths) > 3  # rows were dropped on the way, at several lengths
+    assert {d.ended for d in documents} == {True, False}
+
+
+def test_a_model_with_recurrent_states_writes_the_same_documents_without_dropping_rows() -> None:
+    torch.manual_seed(0)
+    config = Lfm2Config(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention", "conv"],
+        num_hidden_layers=3,
+    )
+    model = Lfm2ForCausalLM(config).eval().requires_grad_(False)
+    documents = sampled(model, range(0, 16))
+    assert documents == [slow_document(model, n) for n in range(16)]
     assert {d.ended for d in documents} == {True, False}
 
 

@@ -441,7 +441,7 @@ def test_blocks_of_several_pages_are_read_right_every_time(tmp_path):
 def test_a_block_is_written_while_the_next_is_computed_and_no_more_than_one_waits(
     tmp_path, monkeypatch
 ):
-    second_began, log, packed = Event(), [], shards.pack
+    second_began, log, write = Event(), [], shards.write_block
 
     def computed(_model, rows, _hook):
         log.append("compute")
@@ -449,12 +449,12 @@ def test_a_block_is_written_while_the_next_is_computed_and_no_more_than_one_wait
             second_began.set()
         return [torch.zeros(len(row), D_IN) for row in rows]
 
-    def pack(x, dtype):
+    def write_block(*block, **columns):
         assert second_began.wait(timeout=60), "the second block waited for the first to be written"
         log.append("write")
-        return packed(x, dtype)
+        write(*block, **columns)
 
-    monkeypatch.setattr(shards, "pack", pack)
+    monkeypatch.setattr(shards, "write_block", write_block)
     monkeypatch.setattr(shards, "BLOCK_TOKENS", 16)
     monkeypatch.setattr(shards, "context_activations", computed)
     shards.write_shard(
@@ -479,14 +479,14 @@ def test_a_block_is_written_while_the_next_is_computed_and_no_more_than_one_wait
 @pytest.mark.parametrize("failing", [0, 2, -1])
 def test_what_fails_while_writing_is_raised_and_leaves_no_file(tmp_path, monkeypatch, failing):
     n_blocks = -(-N // 16)
-    calls, packed = count(), shards.pack
+    calls, write = count(), shards.write_block
 
-    def pack(x, dtype):
+    def write_block(*block, **columns):
         if next(calls) == failing % n_blocks:
             raise OSError("no space left on device")
-        return packed(x, dtype)
+        write(*block, **columns)
 
-    monkeypatch.setattr(shards, "pack", pack)
+    monkeypatch.setattr(shards, "write_block", write_block)
     with pytest.raises(OSError, match="no space left"):
         write_shards(tmp_path, rows_of(), LENGTHS)
     assert list(tmp_path.iterdir()) == []

@@ -238,7 +238,17 @@ def test_a_training_step_through_the_kernels_has_the_gradients_of_one_without(
         monkeypatch.setattr(sparse, "_on_cuda", lambda _: through_kernels)
         generator = torch.Generator().manual_seed(1)
         sae = SAE.untrained(d_in=20, d_sae=24, k=3, seed=0).to(DEVICE)
-        trainer = Trainer(sae, SAEConfig(architecture, 2, 3, True, 0, 16, 1e-3, 10**9))
+        config = SAEConfig(
+            architecture=architecture,
+            expansion=2,
+            k=3,
+            encoder_bias=True,
+            training_tokens=0,
+            batch_size=16,
+            lr=1e-3,
+            dead_after=10**9,
+        )
+        trainer = Trainer(sae, config)
         trainer.backward(torch.randn(16, 20, generator=generator).to(DEVICE))
         return [parameter.grad for parameter in trainer.parameters]
 

@@ -6,7 +6,7 @@ from dense_sae import Gradients, loss_and_gradients, without_component_along
 
 from faithful_sae import trainer as trainer_module
 from faithful_sae.sae import SAE
-from faithful_sae.trainer import SAEConfig, Trainer
+from faithful_sae.trainer import SAEConfig, Trainer, sum_of_squares
 
 D_IN, D_SAE, K, N = 6, 24, 3, 40
 ARCHITECTURES = ["topk", "batch_topk"]
@@ -202,3 +202,8 @@ def test_a_latent_is_dead_after_dead_after_silent_tokens_and_alive_once_it_fires
     dead = [trainer.step(x).dead for x in (first, first, first, second, second, second, second)]
     # Second: silent for 3, 6, 9 > 6 tokens, then fires. First: silent for 3, 6, 9, 12.
     assert dead == [0, 0, 1, 0, 0, 1, 1]
+
+
+def test_sums_of_squares_are_exact_to_float32_however_large_the_batch():
+    x = torch.randn(4096, 2048, generator=torch.Generator().manual_seed(0))
+    assert sum_of_squares(x).item() == pytest.approx(x.double().square().sum().item(), rel=1e-6)

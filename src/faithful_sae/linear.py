@@ -18,9 +18,13 @@ _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., d_in] @ weight.T [d_in, d_out] + bias [d_out]: `torch.nn.functional.linear`.
 
-    Without gradients on the CPU. Equal to it up to the order of float sums.
+    Equal to it up to the order of float sums. Where a gradient is wanted it is that function, since
+    oneDNN's has none.
     """
-    if not _ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32:
+    gradient = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, weight, bias)
+    )
+    if gradient or not _ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32:
         return functional.linear(x, weight, bias)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product

@@ -106,7 +106,8 @@ def _fits(
         with warnings.catch_warnings():
             # A probe short of its optimum would understate its features without a trace.
             warnings.simplefilter("error", ConvergenceWarning)
-            yield model.fit(x, y)
+            model.fit(x, y)
+        yield model
 
 
 def _scores(true: Labels, said: Labels) -> dict[str, float]:

@@ -70,7 +70,7 @@ def _sample_block(
     seed: int,
     progress: Progress,
 ) -> list[Sample]:
-    from faithful_sae.decoding import preallocated_cache
+    from faithful_sae.kv_cache import can_drop_rows, preallocated_cache
 
     device, full = model.device, context_length - 1
     uniforms = np.stack([document_uniforms(seed, d, context_length) for d in documents])
@@ -87,15 +87,16 @@ def _sample_block(
         chosen = draw(logits, draws[rows, position], temperature, top_p)
         written[rows, position - 1] = chosen
         tokens = chosen.unsqueeze(1)
-        finished = torch.isin(chosen, ends)
-        if finished.any():  # no work is spent on documents that have ended
+        finished = torch.isin(chosen, ends) & ~ended[rows]
+        if finished.any():
             ended[rows[finished]], lengths[rows[finished]] = True, position
-            alive = _close_gaps(finished)
-            if not len(alive):
+            if ended.all():
                 progress.advance(len(documents) * (context_length - position))
                 break
-            rows, tokens = rows[alive], tokens[alive]
-            cache.batch_select_indices(alive)
+            if can_drop_rows(cache):  # no work is spent on documents that have ended
+                alive = _close_gaps(finished)
+                rows, tokens = rows[alive], tokens[alive]
+                cache.batch_select_indices(alive)
         progress.advance(len(documents))
     samples = zip(documents, written.tolist(), lengths.tolist(), ended.tolist(), strict=True)
     return [Sample(number, tokens[:n], end) for number, tokens, n, end in samples]

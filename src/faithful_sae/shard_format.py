@@ -42,7 +42,7 @@ def shard_schema(d_in: int, dtype: str, metadata: dict[str, str]) -> pa.Schema:
 
 
 def shard_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer of tables of `schema`; each is to be written as one row group."""
+    """A writer for `write_block`."""
     return pq.ParquetWriter(
         path,
         schema,
@@ -54,11 +54,31 @@ def shard_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-def pack(x: Tensor, dtype: str) -> pa.Array:
-    """Rows of x [n, d] as fixed-width binary values of the given dtype.
+def write_block(
+    writer: pq.ParquetWriter,
+    activations: Tensor,
+    *,
+    document: np.ndarray,
+    position: np.ndarray,
+    token: np.ndarray,
+) -> None:
+    """Append tokens as one row group: activations [n, d_in], the other columns [n].
 
     Raises OverflowError, with the dtype to use instead, when a value does not fit.
     """
+    columns = {
+        "document": document,
+        "position": position,
+        "token": token,
+        "norm": activations.norm(dim=1).cpu().numpy(),
+        "activation": _pack(activations, writer.schema.metadata[b"dtype"].decode()),
+    }
+    table = pa.table(columns, schema=writer.schema)
+    writer.write_table(table, row_group_size=len(table))
+
+
+def _pack(x: Tensor, dtype: str) -> pa.Array:
+    """Rows of x [n, d] as fixed-width binary values of the given dtype."""
     narrow = x.to(DTYPES[dtype]).cpu().contiguous()
     if not bool(torch.isfinite(narrow).all()):
         largest = float(x.abs().max())
@@ -99,7 +119,7 @@ def blocks_in(path: Path, width: int) -> list[Block]:
     metadata = pq.read_metadata(path)
     blocks = []
     for group in range(metadata.num_row_groups):
-        activations = metadata.row_group(group).column(metadata.num_columns - 1)
+        activations = metadata.row_group(group).column(metadata.schema.names.index("activation"))
         rows = metadata.row_group(group).num_rows
         end = activations.data_page_offset + activations.total_compressed_size
         blocks.append(Block(path, group, rows, end - rows * width))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from faithful_sae.decoding import PreallocatedLayer, preallocated_cache
+from faithful_sae.kv_cache import PreallocatedLayer, preallocated_cache
 
 LENGTH = 12  # three times the sliding window of the tiny models
 

@@ -70,3 +70,8 @@ def preallocated_cache(model: Any, capacity: int) -> Any:
         elif type(layer) is DynamicSlidingWindowLayer:
             cache.layers[i] = PreallocatedLayer(capacity, layer.sliding_window)
     return cache
+
+
+def can_drop_rows(cache: Any) -> bool:
+    """Whether rows can leave the batch: transformers cannot take them out of recurrent states."""
+    return all(isinstance(layer, PreallocatedLayer) for layer in cache.layers)
