@@ -101,7 +101,7 @@ def run(solver: str, data: str, n: int) -> dict[str, float]:
         partner = torch.as_tensor(lapjvs(costs)[2])
     else:
         maximize = solver == "scipy float32"
-        given = cosines.numpy() if maximize else -cosines.double().numpy()
+        given = cosines.numpy() if maximize else cosines.double().neg_().numpy()
         start = time.process_time()
         partner = torch.from_numpy(linear_sum_assignment(given, maximize=maximize)[1])
     seconds = time.process_time() - start

@@ -75,7 +75,7 @@ def study(tokens: int, d_sae: int, seeds: int, corpora: int) -> dict:
 
 
 def run(size: dict[str, int]) -> dict[str, float]:
-    """CPU seconds in all and by rule, the largest job's memory and the disk kept, in MB."""
+    """CPU seconds in all, wall seconds by rule, the largest job's memory and the disk in MB."""
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder)
         for name in ("Snakefile", "config.yaml", "workflow", "src", "envs"):

@@ -53,10 +53,10 @@ def test_peers_are_measured_beside_the_versions_that_the_project_pins():
     }
 
 
-def test_the_page_has_a_table_of_every_run_and_every_picture():
-    assert set(TABLES) | {"cuda_step"} == set(re.findall(r"^<!-- (\w+) -->$", README, flags=re.M))
-    for picture in re.findall(r"\]\((results/[^)]+)\)", README):
-        assert (BENCHMARKS / picture).exists()
+def test_the_page_has_a_place_for_every_table_and_shows_none_that_no_run_wrote():
+    places = re.findall(r"^<!-- (\w+) -->\n(\|)?", README, flags=re.M)
+    assert sorted(name for name, _ in places) == [script.removesuffix(".py") for script in SCRIPTS]
+    assert {name for name, table in places if table} == set(TABLES)
 
 
 @pytest.mark.parametrize("table", TABLES)

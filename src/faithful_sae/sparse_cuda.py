@@ -3,7 +3,7 @@
 A program works on one tile of columns, and the tile is the slow axis of every grid: all programs of
 one tile run before the next begins, so that the slice of the matrix whose rows they gather
 ([d_sae, COLUMNS]: 17 MB at d_sae = 16384) stays in the L2 cache, although the whole does not. Sums
-are in float32 and in a fixed order (no atomics): equal inputs give equal bits.
+are in float32 and in a fixed order (no atomics): equal inputs give these sums equal bits.
 
 Not differentiable. All dense tensors are float32, of any strides; indices are int32 or int64.
 """

@@ -39,7 +39,8 @@ def train_sae(shards: Shards, config: SAEConfig, seed: int) -> tuple[SAE, pl.Dat
 
     Returns the SAE on the CPU and the training table (step, tokens, loss, fvu, auxiliary_loss, l0,
     dead_fraction: means since the row before, but dead_fraction as it stands). The table holds no
-    times, so that equal runs give equal bytes; rates stand in the log.
+    times, so that equal runs give equal bytes on the CPU (a GPU adds up in no fixed order); rates
+    stand in the log.
     """
     d_sae = config.expansion * shards.d_in
     sae = SAE.untrained(d_in=shards.d_in, d_sae=d_sae, k=config.k, seed=seed)
