@@ -4,8 +4,8 @@ On AMD cores oneDNN is 1.1 to 1.4 times as fast in float32 (benchmarks/linear.py
 unmeasured), and nearly all of a study's time goes into these products. torch takes MKL for them and
 has no switch; the operation called here is the one that its own compiler emits for a linear layer.
 
-Its sums round 1.4 to 2 times as much as MKL's (3e-7 to 5e-7). Thirty blocks with attention sinks make
-of that up to 4e-4 of the largest logit, where MKL's own distance from float64 was 5e-5.
+Its sums round 1.4 to 2 times as much as MKL's (3e-7 to 5e-7). Thirty blocks with attention sinks
+make of that up to 4e-4 of the largest logit, where MKL's own distance from float64 was 5e-5.
 """
 
 from functools import partial
