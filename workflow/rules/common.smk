@@ -27,8 +27,8 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 
-# A job computes on as many threads as its rule states, one unless --set-threads says otherwise:
-# Snakemake tells torch, numpy and pyarrow. These two have pools of their own.
+# A job computes on one thread unless --set-threads says otherwise. Snakemake tells torch, numpy and
+# pyarrow; these two have pools of their own.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
