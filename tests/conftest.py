@@ -1,5 +1,6 @@
 """Tiny models of several families, and the tiny tokenizer: random, offline, made once."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,10 @@ import torch
 
 from faithful_sae.models import load_tokenizer
 from faithful_sae.prepare import randomize
+
+if not torch.cuda.is_available():
+    # Triton settles when it is first imported, whoever does so, that its kernels are interpreted.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 ARCHITECTURE = Path(__file__).parent / "tiny" / "architecture"
 VOCABULARY = 61

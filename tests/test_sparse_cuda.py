@@ -16,14 +16,8 @@ from faithful_sae.trainer import SAEConfig, Trainer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-INTERPRETED = DEVICE.type == "cpu" and __name__ != "__main__"
-
-# Triton decides when it is imported whether kernels are compiled or interpreted.
-with pytest.MonkeyPatch.context() as environment:
-    if INTERPRETED:
-        environment.setenv("TRITON_INTERPRET", "1")
-    triton = pytest.importorskip("triton")
-    from faithful_sae import sparse_cuda
+triton = pytest.importorskip("triton")  # interprets its kernels without a GPU: conftest.py
+from faithful_sae import sparse_cuda  # noqa: E402
 
 quick = settings(max_examples=12, deadline=None)
 
@@ -32,8 +26,6 @@ quick = settings(max_examples=12, deadline=None)
 def small_tiles_interpreted():
     """Tiles so small that the small problems below have several of each kind."""
     with pytest.MonkeyPatch.context() as patch:
-        if INTERPRETED:  # Triton imports more of itself at the first call
-            patch.setenv("TRITON_INTERPRET", "1")
         for name, size in {"COLUMNS": 32, "PAIRS": 4, "PIECE": 8}.items():
             patch.setattr(sparse_cuda, name, size)
         yield
