@@ -29,6 +29,7 @@ from faithful_sae import shards
 from faithful_sae.activations import batches_by_length
 from faithful_sae.linear import use_linear
 from faithful_sae.models import hook_block
+from faithful_sae.state import State
 
 HOOK, TOKENS, ROUNDS = "resid_pre.20", 4096, 5
 SMOLLM2 = LlamaConfig(
@@ -68,9 +69,19 @@ def bare(model: torch.nn.Module, contexts: pa.Table) -> None:
 
 
 def write(model: torch.nn.Module, contexts: pa.Table, path: Path) -> None:
+    state = State(path.with_suffix(".state"), {}, [])
     shards.write_shard(
-        path, model, contexts, HOOK, dtype="float16", shard=0, shards=1, metadata={}
-    )  # fmt: skip
+        path,
+        model,
+        contexts,
+        HOOK,
+        dtype="float16",
+        shard=0,
+        shards=1,
+        metadata={},
+        state=state,
+    )
+    state.remove()
 
 
 def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, tuple[float, float]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from faithful_sae import shards
+from faithful_sae.state import State
 
 
 def contexts_of(lengths: list[int]) -> pa.Table:
@@ -48,6 +49,7 @@ def write_shards(
         patch.object(shards, "context_activations", lambda _, rows, __: [x[row] for row in rows]),
     ):
         for shard, path in enumerate(paths):
+            state = State(folder / f"state{shard}", {}, [])
             shards.write_shard(
                 path,
                 model,
@@ -57,5 +59,7 @@ def write_shards(
                 shard=shard,
                 shards=n_shards,
                 metadata={"model": "synthetic", "corpus": "synthetic"} | metadata,
+                state=state,
             )
+            state.remove()
     return paths

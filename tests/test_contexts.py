@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faithful_sae.arrow import write_arrow
 from faithful_sae.contexts import (
     CONTEXTS,
     Context,
@@ -22,7 +23,6 @@ from faithful_sae.contexts import (
     pack_contexts,
     take,
     uniform_tokens,
-    write_contexts,
 )
 
 START = 0
@@ -190,7 +190,7 @@ def test_uniform_tokens_are_the_same_again() -> None:
 def test_contexts_come_back_from_their_file_with_checksums(tmp_path: Path) -> None:
     table = context_table([Context(b"", 7, 3, np.array([START, 5, 6], np.int32), True)])
     assert table.schema.equals(CONTEXTS)
-    write_contexts(table, tmp_path / "train.parquet")
+    write_arrow(table, tmp_path / "train.parquet")
     assert pq.read_table(tmp_path / "train.parquet").equals(table)
     damaged = (tmp_path / "train.parquet").read_bytes().replace(b"\x28\xb5\x2f\xfd", b"\0" * 4, 1)
     (tmp_path / "train.parquet").write_bytes(damaged)
@@ -201,5 +201,5 @@ def test_contexts_come_back_from_their_file_with_checksums(tmp_path: Path) -> No
 def test_contexts_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
     broken: Any = None
     with pytest.raises(AttributeError):
-        write_contexts(broken, tmp_path / "train.parquet")
+        write_arrow(broken, tmp_path / "train.parquet")
     assert not list(tmp_path.iterdir())

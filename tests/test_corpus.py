@@ -1,6 +1,5 @@
 """Documents become contexts: split by content, cut without mixing, to the exact budget."""
 
-import json
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faithful_sae.checksums import read_json
 from faithful_sae.contexts import Document, Sample, digest, is_heldout
 from faithful_sae.corpus import (
     Corpus,
@@ -23,6 +23,7 @@ from faithful_sae.corpus import (
     write_samples,
     written_documents,
 )
+from faithful_sae.state import State
 
 START = 0
 SETTINGS: dict[str, Any] = {
@@ -305,20 +306,24 @@ def test_documents_to_sample_are_the_fewest_whole_blocks_that_suffice(
 
 def test_samples_come_back_from_shards_in_number_order(tmp_path: Path) -> None:
     paths = [tmp_path / "b.parquet", tmp_path / "a.parquet"]
-    write_samples(SAMPLES[2:], paths[0])
-    write_samples(SAMPLES[:2], paths[1])
+    for path, numbers in zip(paths, (range(2, len(SAMPLES)), range(2)), strict=True):
+        state = State(tmp_path / "state", {}, [])
+        write_samples(lambda r: [SAMPLES[i] for i in r], numbers, 1, path, state)
+        state.remove()
     assert read_samples(paths) == SAMPLES
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
 
 
 def test_a_sampling_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    def failing() -> Any:
+    def failing(documents: range) -> Any:
         yield SAMPLES[0]
         raise RuntimeError("the model failed")
 
+    state = State(tmp_path / "state", {}, [])
     with pytest.raises(RuntimeError):
-        write_samples(failing(), tmp_path / "a.parquet")
-    assert not list(tmp_path.iterdir())
+        write_samples(failing, range(2), 1, tmp_path / "a.parquet", state)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert [path.name for path in state.pieces()] == ["0.parquet"]
 
 
 def test_a_corpus_comes_back_from_its_files(tmp_path: Path) -> None:
@@ -329,6 +334,6 @@ def test_a_corpus_comes_back_from_its_files(tmp_path: Path) -> None:
     write_corpus(corpus, *paths)
     assert pq.read_table(paths[0]).equals(corpus.train)
     assert pq.read_table(paths[1]).equals(corpus.heldout)
-    counts = json.loads(paths[2].read_text())
+    counts = read_json(paths[2])
     by_token = counts.pop("first_tokens")
     assert counts | {"first_tokens": {int(t): n for t, n in by_token.items()}} == corpus.counts

@@ -26,6 +26,7 @@ from faithful_sae.reconstruction import (
 )
 from faithful_sae.sae import SAE
 from faithful_sae.shards import EVERY_POSITION, Positions, Shards, write_shard
+from faithful_sae.state import State
 
 HOOK = "resid_pre.1"
 WITHOUT_START = Positions(skip_first=1, max_norm=None)
@@ -82,6 +83,7 @@ def paths(llama: Any, contexts: pa.Table, tmp_path_factory: pytest.TempPathFacto
                 shard=shard,
                 shards=2,
                 metadata={"model": "llama"},
+                state=State(folder / f"state{shard}", {}, []),
             )
     return made
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faithful_sae.tables import gather, read_csv, write_csv
-from faithful_sae.tidy import COORDINATES, SEEDS
+from faithful_sae.tidy import COORDINATES, SEEDS, write_parquet
 
 ROWS = pl.DataFrame(
     {
@@ -24,7 +24,7 @@ ROWS = pl.DataFrame(
 def _written(folder, tables):
     paths = [folder / f"{i}.parquet" for i in range(len(tables))]
     for path, table in zip(paths, tables, strict=True):
-        table.write_parquet(path)
+        write_parquet(table, path)
     return paths
 
 

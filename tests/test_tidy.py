@@ -3,7 +3,8 @@
 import polars as pl
 import pytest
 
-from faithful_sae.files import link_folder, written_whole
+from faithful_sae.files import written_whole
+from faithful_sae.prepare import link_model
 from faithful_sae.tidy import COORDINATES, with_coordinates, write_parquet
 
 TABLE = pl.DataFrame({"metric": ["l0", "fvu"], "value": [1.0, 2.0]})
@@ -93,6 +94,6 @@ def test_a_new_file_has_the_users_usual_permissions(tmp_path):
 def test_a_folder_of_links_shows_the_files_without_copying_them(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("1")
-    link_folder(tmp_path / "model", tmp_path / "links")
+    link_model(tmp_path / "model", tmp_path / "links")
     assert (tmp_path / "links" / "weights").is_symlink()
     assert (tmp_path / "links" / "weights").read_text() == "1"

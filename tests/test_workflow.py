@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+PROFILE = "workflow/profiles/default/config.yaml"
 pytestmark = pytest.mark.workflow
 
 
@@ -38,7 +39,7 @@ def planned(output: str) -> dict[str, int]:
 def study(tmp_path_factory) -> Path:
     """A copy of the repository in which the tiny study has been run."""
     repository = tmp_path_factory.mktemp("repository")
-    for name in ("Snakefile", "config.yaml", "workflow", "src", "envs"):
+    for name in ("Snakefile", "README.md", "config.yaml", "workflow", "src", "envs"):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, repository / name)
@@ -78,6 +79,7 @@ def table(study: Path, name: str) -> pl.DataFrame:
 def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(study):
     results = study / "tests/tiny/results/tiny"
     assert {path.stem for path in (results / "tables").iterdir()} == {
+        "SHA256SUMS",
         *("corpus_statistics", "first_tokens", "activation_statistics", "norms", "training"),
         *("reconstruction", "similarity", "fake_features", "firing_frequencies", "probing"),
         "summary",
@@ -131,42 +133,106 @@ def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
     assert summary.select("corpus", "sae").unique().height == 4
 
 
-def test_a_figure_setting_plans_figures_alone(study, edit):
-    edit("tests/tiny/config.yaml", "study: tiny\n", "study: tiny\nfigures: {dpi: 80}\n")
-    assert planned(snakemake(study, "-n")) == {"draw_figures": 1}
+# What an edit makes Snakemake plan: name -> (file, old text, new text, rules).
+CONFIG, REPORT = "tests/tiny/config.yaml", {"gather_table", "summarise", "draw_figures"}
+ABOUT_SAES = {"reconstruction", "similarity", "similarity_between_corpora", "fake_features"}
+TRAINING = {"train_sae", "probing"} | ABOUT_SAES | REPORT
+ACTIVATIONS = {"extract_activations", "activation_statistics", "probing_baselines"} | TRAINING
+EDITS = {
+    "figure setting": (
+        CONFIG,
+        "study: tiny\n",
+        "study: tiny\nfigures: {dpi: 80}\n",
+        {"draw_figures"},
+    ),
+    "comment in the config": (CONFIG, "seeds:", "# five would be better\nseeds:", set()),
+    "README": ("README.md", "# ", "# The ", set()),
+    "threads": (PROFILE, "show-failed-logs", "cores: 1\nshow-failed-logs", set()),
+    "checkpoint interval": ("workflow/rules/sae.smk", "minutes=10", "minutes=5", set()),
+    "comment in a script": (
+        "workflow/scripts/train_sae.py",
+        "import sys\n",
+        "import sys  # for its streams\n",
+        set(),
+    ),
+    "comment in a module": (
+        "src/faithful_sae/train.py",
+        "import hashlib",
+        "# a comment\nimport hashlib",
+        set(),
+    ),
+    "docstring": (
+        "src/faithful_sae/train.py",
+        '"""Train one sparse',
+        '"""Train one very sparse',
+        set(),
+    ),
+    "environment, not used": ("envs/torch.yaml", "pip=26.3", "pip=26.2", set()),
+    "module of the trainer": (
+        "src/faithful_sae/trainer.py",
+        "AUXILIARY_WEIGHT = 1 / 32",
+        "AUXILIARY_WEIGHT = 1 / 16",
+        TRAINING,
+    ),
+    "script": (
+        "workflow/scripts/similarity.py",
+        "params.thresholds,",
+        "list(params.thresholds),",
+        {"similarity"} | REPORT,
+    ),
+    "k": (CONFIG, "k: 4", "k: 5", TRAINING),
+    "learning rate": (CONFIG, "k: 4", "k: 4\n    lr: 0.01", TRAINING),
+    "another seed": (
+        CONFIG,
+        "seeds: [0, 1]",
+        "seeds: [0, 1, 2]",
+        TRAINING | {"probing_baselines"},
+    ),
+    "another hook": (
+        CONFIG,
+        "hooks: [resid_pre.1]",
+        "hooks: [resid_pre.1, resid_pre.2]",
+        ACTIVATIONS,
+    ),
+    "one corpus": (
+        CONFIG,
+        "pack: true",
+        "pack: false",
+        {"tokenize_corpus", "corpus_statistics"} | ACTIVATIONS - {"probing_baselines"},
+    ),
+    "a task": (
+        CONFIG,
+        "examples: 40",
+        "examples: 36",
+        {"tokenize_task", "extract_activations", "probing", "probing_baselines"} | REPORT,
+    ),
+}
 
 
-def test_editing_the_trainer_plans_training_and_what_follows_alone(study, edit):
-    edit("src/faithful_sae/trainer.py", "AUXILIARY_WEIGHT = 1 / 32", "AUXILIARY_WEIGHT = 1 / 16")
-    rules = planned(snakemake(study, "-n"))
-    assert rules["train_sae"] == 8
-    assert {"reconstruction", "similarity", "fake_features", "probing", "draw_figures"} <= set(
-        rules
-    )
-    assert not {
-        *("randomize", "generate_corpus", "tokenize_corpus", "extract_activations"),
-        *("corpus_statistics", "activation_statistics", "probing_baselines"),
-    } & set(rules)
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_plans_what_depends_on_it_and_nothing_else(study, edit, name):
+    file, old, new, rules = EDITS[name]
+    edit(file, old, new)
+    output = snakemake(study, "-n")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert set(planned(output)) == rules
 
 
-def test_comments_docstrings_and_threads_plan_nothing(study, edit):
-    edit("src/faithful_sae/train.py", "import hashlib", "# a comment\nimport hashlib")
-    edit("src/faithful_sae/train.py", '"""Train one sparse', '"""Train one very sparse')
-    assert "Nothing to be done" in snakemake(study, "-n", "--cores", "2")
+def test_an_edit_of_one_of_many_trains_no_other(study, edit):
+    edit(CONFIG, "seeds: [0, 1]", "seeds: [0, 1, 2]")
+    assert planned(snakemake(study, "-n"))["train_sae"] == 4  # corpora times saes
+    edit(CONFIG, "k: 4", "k: 5")
+    assert planned(snakemake(study, "-n"))["train_sae"] == 8  # 4, and `topk` of the other seeds
 
 
-def test_another_seed_trains_one_more_sae_per_corpus_and_keeps_the_rest(study, edit):
-    edit("tests/tiny/config.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]")
-    rules = planned(snakemake(study, "-n"))
-    assert rules["train_sae"] == 4
-    assert "extract_activations" not in rules and "generate_corpus" not in rules
-
-
-def test_another_hook_leaves_corpora_alone(study, edit):
-    edit("tests/tiny/config.yaml", "hooks: [resid_pre.1]", "hooks: [resid_pre.1, resid_pre.2]")
-    rules = planned(snakemake(study, "-n"))
-    assert rules["train_sae"] == 8
-    assert not {"generate_corpus", "collect_corpus", "tokenize_corpus"} & set(rules)
+def test_forcing_a_rule_drops_its_state_and_no_others(study):
+    states = [study / f"tests/tiny/state/{name}/x" for name in ("summarise", "train_sae")]
+    for state in states:
+        state.mkdir(parents=True)
+    output = snakemake(study, "-R", "summarise", "--cores", "1")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert [state.exists() for state in states] == [False, True]
+    shutil.rmtree(study / "tests/tiny/state")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import difflib
 import zipfile
-import zlib
 from pathlib import Path
 
 
@@ -12,7 +11,9 @@ def read_member(archive: Path, member: str) -> bytes:
         with zipfile.ZipFile(archive) as opened:
             if member in (names := opened.namelist()):
                 return opened.read(member)
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what a damaged directory makes zipfile raise depends on the byte
         raise ValueError(f"{archive} is damaged, or is no wheel or zip: {error}") from error
     nearest = difflib.get_close_matches(member, names, n=3, cutoff=0)
     raise ValueError(f"{archive} has no member {member!r}; the nearest are: {', '.join(nearest)}")

@@ -5,14 +5,10 @@ Token ids are kept from here to the SAE; nothing is decoded and encoded again.
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-
-from faithful_sae.files import written_whole
 
 CONTEXTS = pa.schema(
     {
@@ -139,10 +135,9 @@ def context_table(contexts: list[Context]) -> pa.Table:
     return pa.table(columns, schema=CONTEXTS)
 
 
-def write_contexts(contexts: pa.Table, path: Path) -> None:
-    """Contexts of one split or task, whole or not at all, every page with a checksum."""
-    with written_whole(path) as temporary:
-        pq.write_table(contexts, temporary, compression="zstd", write_page_checksum=True)
+def shard_of(n: int, shard: int, shards: int) -> range:
+    """The run of `n` blocks that belongs to one of `shards` shards."""
+    return range(n * shard // shards, n * (shard + 1) // shards)
 
 
 def digest(content: bytes) -> bytes:

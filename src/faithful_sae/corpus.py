@@ -1,16 +1,17 @@
 """Corpora: documents become contexts of token ids, split into train and held-out."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from faithful_sae.arrow import read_arrow, write_arrow
+from faithful_sae.checksums import write_json
 from faithful_sae.contexts import (
     Document,
     Sample,
@@ -20,10 +21,9 @@ from faithful_sae.contexts import (
     is_heldout,
     pack_contexts,
     take,
-    write_contexts,
 )
-from faithful_sae.files import written_whole
 from faithful_sae.models import encode
+from faithful_sae.state import State
 
 SPARE = 0.2  # documents sampled beyond what full ones would need
 TOKENIZE_AT_ONCE = 256  # documents: enough to keep the tokenizer's threads busy
@@ -150,22 +150,35 @@ def build_corpus(
     )
 
 
-def write_samples(samples: Iterable[Sample], path: Path) -> None:
-    """One shard of sampled documents, whole or not at all."""
-    table = pa.Table.from_pylist([s._asdict() for s in samples], schema=SAMPLES)
-    with written_whole(path) as temporary:
-        pq.write_table(table, temporary)
+def write_samples(
+    sample: Callable[[range], Iterable[Sample]],
+    documents: range,
+    block: int,
+    path: Path,
+    state: State,
+) -> None:
+    """Write one shard of sampled documents; `sample` draws the documents of whole blocks.
+
+    Every block is a piece of the job's `state` until all are there.
+    """
+    state.begin()
+    done = len(state.pieces())
+    samples = iter(sample(range(documents.start + done * block, documents.stop)))
+    for number in range(done, len(documents) // block):
+        rows = [s._asdict() for s in islice(samples, block)]
+        write_arrow(pa.Table.from_pylist(rows, schema=SAMPLES), state.piece(number))
+    pieces = [read_arrow(piece) for piece in state.pieces()]
+    write_arrow(pa.concat_tables([SAMPLES.empty_table(), *pieces]), path)
 
 
 def read_samples(paths: list[Path]) -> list[Sample]:
     """The documents of all shards, in number order."""
-    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in paths for row in read_arrow(path).to_pylist()]
     return sorted((Sample(**row) for row in rows), key=lambda s: s.document)
 
 
 def write_corpus(corpus: Corpus, train: Path, heldout: Path, counts: Path) -> None:
     """Both splits and the counts."""
-    write_contexts(corpus.train, train)
-    write_contexts(corpus.heldout, heldout)
-    with written_whole(counts) as temporary:
-        temporary.write_text(json.dumps(corpus.counts) + "\n")
+    write_arrow(corpus.train, train)
+    write_arrow(corpus.heldout, heldout)
+    write_json(corpus.counts, counts)

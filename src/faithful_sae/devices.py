@@ -1,14 +1,58 @@
-"""The accelerators of this machine, counted without importing torch."""
+"""The accelerators of this machine, counted and shared out without importing torch."""
 
+import fcntl
 import os
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 NVIDIA = Path("/proc/driver/nvidia/gpus")  # one folder per card, there as soon as the driver is
+POLL = 0.5  # seconds between two looks for a free device
+
+_claimed: list[int] = []  # the open lock of this process: the kernel releases it when it dies
 
 
-def gpu_count() -> int:
-    """CUDA devices that jobs may use: those of CUDA_VISIBLE_DEVICES, else those of the machine."""
+def gpus() -> list[str]:
+    """CUDA devices that jobs may use: those of CUDA_VISIBLE_DEVICES, else those of the machine.
+
+    A device named twice there takes two jobs at a time.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    return len(list(NVIDIA.glob("*")))
+    if visible is None:
+        return [str(number) for number in range(len(list(NVIDIA.glob("*"))))]
+    names = [name.strip() for name in visible.split(",")]
+    # As CUDA reads it: what follows -1 does not exist.
+    return [name for name in (names[: names.index("-1")] if "-1" in names else names) if name]
+
+
+def claim_gpu() -> None:
+    """Keep one device for this process until it ends, waiting for one if all are taken.
+
+    Sets CUDA_VISIBLE_DEVICES to it, so this must come before the first use of CUDA. Under Slurm the
+    scheduler has shared the devices out. Devices are locked per user and machine, whatever folder a
+    study runs in.
+    """
+    devices = gpus()
+    if _claimed or not devices or "SLURM_JOB_ID" in os.environ:
+        return
+    folder = Path(tempfile.gettempdir(), f"faithful-sae-gpus-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    waited = False
+    while True:
+        for slot, device in enumerate(devices):
+            occurrence = devices[:slot].count(device)
+            lock = os.open(folder / f"{device}.{occurrence}", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            _claimed.append(lock)
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+            sys.stderr.write(f"CUDA device {device} is this job's\n")
+            return
+        if not waited:
+            sys.stderr.write(f"waiting for one of the CUDA devices {', '.join(devices)}\n")
+            waited = True
+        time.sleep(POLL)

@@ -1,7 +1,8 @@
 """What a result depends on: digests of the library's code and of local folders.
 
-Snakemake notices an edited script, never an edited module that the script imports. Rules therefore
-carry `library_digest` of their modules as a param.
+Snakemake notices an edited script, be it a comment in it, and never an edited module that the
+script imports. Rules therefore carry `script_digest` as a param, and the profiles take Snakemake's
+own watch over scripts out of `rerun-triggers`.
 """
 
 import ast
@@ -9,29 +10,31 @@ import hashlib
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
-WITHOUT_EFFECT = {"progress"}  # what is said about a job cannot change its result
+# What is said about a job, and where it runs, cannot change its result.
+WITHOUT_EFFECT = {"progress", "devices"}
 
 
-def library_digest(*modules: str) -> str:
-    """Digest of these modules and of all that they import from the library, 16 hex digits.
+def script_digest(script: Path) -> str:
+    """Digest of a script and of all that it imports from the library, 16 hex digits.
 
     Comments, docstrings and formatting do not count: they cannot change a result.
 
     Raises FileNotFoundError for a module that the library does not have.
     """
-    trees: dict[Path, str] = {}
-    todo = list(modules)
+    tree = _without_docstrings(ast.parse(script.read_text()))
+    code = [ast.unparse(tree)]
+    seen: set[Path] = set()
+    todo = _imports(tree)
     while todo:
         name = todo.pop()
         if name in WITHOUT_EFFECT:
             continue
         for file in _files(name):
-            if file not in trees:
-                tree = _without_docstrings(ast.parse(file.read_text()))
-                trees[file] = ast.unparse(tree)
-                todo += _imports(tree)
-    code = "".join(trees[file] for file in sorted(trees))
-    return hashlib.sha256(code.encode()).hexdigest()[:16]
+            if file not in seen:
+                seen.add(file)
+                todo += _imports(ast.parse(file.read_text()))
+    code += [ast.unparse(_without_docstrings(ast.parse(f.read_text()))) for f in sorted(seen)]
+    return hashlib.sha256("".join(code).encode()).hexdigest()[:16]
 
 
 def folder_stamp(folder: Path) -> str:
@@ -46,9 +49,7 @@ def _files(module: str) -> list[Path]:
     files = [LIBRARY / f"{module}.py", *sorted((LIBRARY / module).glob("*.py"))]
     found = [file for file in files if file.exists()]
     if not found:
-        raise FileNotFoundError(
-            f"{LIBRARY} has no module {module}; correct the rule that names it."
-        )
+        raise FileNotFoundError(f"{LIBRARY} has no module {module}; correct what imports it.")
     return found
 
 

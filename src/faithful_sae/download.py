@@ -17,6 +17,8 @@ from typing import Literal
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from faithful_sae.checksums import seal
+
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
@@ -119,6 +121,7 @@ def fetch_hub(
         _hub_download(repo, revision, snapshot, kind, files, destination)
         shutil.rmtree(snapshot / ".cache", ignore_errors=True)
         _check_snapshot(snapshot, f"{kind} {repo} at commit {revision}", files)
+        seal(snapshot)
         if destination.exists():
             os.replace(destination, Path(folder) / "replaced")
         os.replace(snapshot, destination)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders of links."""
+"""Files that are there whole or not at all."""
 
 import os
 import shutil
@@ -18,13 +18,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder / path.name
+        with open(folder / path.name, "rb") as file:
+            os.fsync(file.fileno())  # else a machine that crashes can leave a name without content
         os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder)
-
-
-def link_folder(source: Path, destination: Path) -> None:
-    """A folder of links to the files of `source`: nothing is copied, however large the files."""
-    destination.mkdir(parents=True)
-    for path in source.iterdir():
-        (destination / path.name).symlink_to(path.resolve())

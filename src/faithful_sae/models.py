@@ -1,24 +1,37 @@
 """Causal language models: load a prepared one, and find its parts."""
 
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from faithful_sae.checksums import verify
+from faithful_sae.devices import claim_gpu
 from faithful_sae.linear import use_linear
 
 
+@cache
 def device() -> torch.device:
-    """The CUDA device of this job if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The CUDA device that is this job's from now on, or the CPU, which the log then says."""
+    claim_gpu()
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    sys.stderr.write("torch finds no CUDA device: this job computes on the CPU\n")
+    return torch.device("cpu")
 
 
 def load_model(folder: Path) -> Any:
-    """The model in evaluation mode, float32, on this job's device. Only safetensors are opened."""
+    """The model in evaluation mode, float32, on this job's device. Only safetensors are opened.
+
+    Raises ValueError naming a file of the folder that is not what was sealed there.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    verify(folder)
     logging.disable_progress_bar()  # it floods log files
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
@@ -30,6 +43,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The model's tokenizer. Callers add special tokens themselves, so that none is added twice."""
     from transformers import AutoTokenizer
 
+    verify(folder, without=".safetensors")
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 

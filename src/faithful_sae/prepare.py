@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from faithful_sae.archives import read_member
+from faithful_sae.checksums import seal, verify
 from faithful_sae.models import load_tokenizer
 
 GGUF_KEEPS = "quantization_config"  # the note that makes transformers refuse to save the weights
@@ -36,6 +37,15 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)
+    seal(destination)
+
+
+def link_model(source: Path, destination: Path) -> None:
+    """A folder of links to the files of `source`: nothing is copied, however large the files."""
+    destination.mkdir(parents=True)
+    for path in source.iterdir():
+        (destination / path.name).symlink_to(path.resolve())
+    seal(destination)
 
 
 def randomize(architecture: Path, destination: Path, seed: int) -> None:
@@ -52,6 +62,7 @@ def randomize(architecture: Path, destination: Path, seed: int) -> None:
     )
     model.save_pretrained(destination)
     load_tokenizer(architecture).save_pretrained(destination)
+    seal(destination)
 
 
 def describe_model(
@@ -68,6 +79,7 @@ def describe_model(
     from transformers import AutoConfig
 
     # Published files leave out what is usual in their family; only its class knows those numbers.
+    verify(folder, without=".safetensors")
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     text = config.get_text_config()  # multimodal families nest their language model
     starts = [start_token] if start_token is not None else _tokens(config, "bos_token_id")

@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from faithful_sae.arrow import read_arrow
 from faithful_sae.pooling import (
     Features,
     Labels,
@@ -186,7 +187,7 @@ def read_tasks(
     """Train and held-out split of every task, from its contexts and their activations."""
     tasks = {}
     for name, contexts, shard in zip(names, examples, activations, strict=True):
-        table = pl.read_parquet(contexts)
+        table = pl.DataFrame(pl.from_arrow(read_arrow(Path(contexts))))
         shards = Shards([Path(shard)], positions)
         x = torch.cat(list(shards.batches()))
         document = shards.document[shards.kept]

@@ -9,8 +9,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from faithful_sae.checksums import damage
 from faithful_sae.files import written_whole
 from faithful_sae.linear import linear
+from faithful_sae.tensors import tensors_digest
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"  # SAELens 6 names
 
@@ -103,8 +105,10 @@ class SAE:
             "reshape_activations": "none",
             "metadata": provenance | {"sae_lens_version": "6.54.12", "torch": version("torch")},
         }
+        tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
+        seal = {"sha256": tensors_digest(tensors, _settings(config))}
         with written_whole(folder / WEIGHTS) as temporary:
-            save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, temporary)
+            save_file(tensors, temporary, seal)
         with written_whole(folder / CONFIG) as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n")
 
@@ -112,13 +116,26 @@ class SAE:
     def load(cls, folder: Path) -> Self:
         """Read a folder written by `save`.
 
-        Raises ValueError naming the file when `k` is missing: other tools then silently assume 100.
+        Raises ValueError naming the file when it is damaged, and when `k` is missing: other tools
+        then silently assume 100.
         """
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
-        config = json.loads((folder / CONFIG).read_text())
+        try:
+            config = json.loads((folder / CONFIG).read_text())
+            with safe_open(folder / WEIGHTS, framework="pt") as file:
+                seal = (file.metadata() or {}).get("sha256")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise damage(folder, str(error)) from error
         if not isinstance(config.get("k"), int):
             raise ValueError(f"{folder / CONFIG} states no k; an SAE cannot be read without it.")
-        tensors = load_file(folder / WEIGHTS)
+        if seal and seal != tensors_digest(tensors, _settings(config)):
+            raise damage(folder, f"{WEIGHTS} and {CONFIG} are not what was written together")
         threshold = tensors.pop("threshold", None)
         return cls(**tensors, k=config["k"], threshold=None if threshold is None else threshold[0])
+
+
+def _settings(config: dict[str, Any]) -> str:
+    """What of cfg.json changes the function; the rest a user may edit."""
+    return json.dumps({k: v for k, v in config.items() if k != "metadata"}, sort_keys=True)

@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from faithful_sae.arrow import read_arrow, require_seal, sealed
+from faithful_sae.checksums import damage
+
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -45,7 +48,7 @@ def shard_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """A writer for `write_block`."""
     return pq.ParquetWriter(
         path,
-        schema,
+        sealed(schema),
         compression={name: "zstd" for name in schema.names} | {"activation": "none"},
         use_dictionary=["document"],
         write_statistics=False,
@@ -77,6 +80,12 @@ def write_block(
     writer.write_table(table, row_group_size=len(table))
 
 
+def append_block(writer: pq.ParquetWriter, piece: Path) -> None:
+    """Append the one row group of another shard, its checksums verified."""
+    table = read_arrow(piece)
+    writer.write_table(table, row_group_size=len(table))
+
+
 def _pack(x: Tensor, dtype: str) -> pa.Array:
     """Rows of x [n, d] as fixed-width binary values of the given dtype."""
     narrow = x.to(DTYPES[dtype]).cpu().contiguous()
@@ -100,14 +109,15 @@ def shard_metadata(paths: list[Path]) -> dict[str, str]:
     for path in paths:
         try:
             schema = pq.read_schema(path)
-            raw = (schema.metadata or {}).items()
-            here = {k.decode(): v.decode() for k, v in raw if k != b"ARROW:schema"}
+            own = (b"ARROW:schema", b"sha256")
+            here = {
+                k.decode(): v.decode() for k, v in (schema.metadata or {}).items() if k not in own
+            }
             if not schema.equals(shard_schema(int(here["d_in"]), here["dtype"], {})):
                 raise pa.ArrowInvalid("other columns")
+            require_seal(path, schema)
         except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{path} is damaged or no activation shard; delete it and run again."
-            ) from error
+            raise damage(path, "or it is no activation shard") from error
         if found and here != found:
             raise ValueError(f"{path} and {paths[0]} do not hold the same activations.")
         found = here
@@ -152,10 +162,6 @@ def read_straight(block: Block, rows: Tensor) -> bool:
             return file.readinto(rows.view(torch.uint8).numpy().data) == rows.nbytes
     except (OSError, ValueError):  # a damaged footer may name any place
         return False
-
-
-def damage(path: Path, reason: str) -> ValueError:
-    return ValueError(f"{path} is damaged ({reason}); delete it and run again to extract it anew.")
 
 
 def _read(path: Path, group: int | None, column: str) -> pa.ChunkedArray:

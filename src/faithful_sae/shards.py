@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from faithful_sae.activations import context_activations
+from faithful_sae.checksums import damage
+from faithful_sae.contexts import shard_of
 from faithful_sae.disk import require_disk, row_bytes
 from faithful_sae.files import written_whole
 from faithful_sae.progress import Progress
 from faithful_sae.shard_format import (
     DTYPES,
+    append_block,
     blocks_in,
-    damage,
     read_column,
     read_straight,
     read_verified,
@@ -28,6 +30,7 @@ from faithful_sae.shard_format import (
     shard_writer,
     write_block,
 )
+from faithful_sae.state import State
 
 BLOCK_TOKENS = 8192  # tokens of one block: a row group, and the unit that shards and shuffles share
 BUFFER_BLOCKS = 4  # blocks mixed in memory at once while shuffling
@@ -65,11 +68,6 @@ def blocks_of(lengths: np.ndarray) -> list[range]:
     return [range(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def shard_of(n: int, shard: int, shards: int) -> range:
-    """The run of `n` blocks that belongs to one of `shards` shards."""
-    return range(n * shard // shards, n * (shard + 1) // shards)
-
-
 def write_shard(
     path: Path,
     model: Any,
@@ -80,11 +78,12 @@ def write_shard(
     shard: int,
     shards: int,
     metadata: dict[str, str],
+    state: State,
 ) -> None:
     """Run the model over this shard's blocks of contexts and write their activations.
 
-    Block by block, one written while the next is computed, so memory does not grow with the shard;
-    under another name until it is whole.
+    Block by block, one written while the next is computed, so memory does not grow with the shard.
+    Blocks are pieces of the job's `state` until all are there.
 
     Raises OSError when the disk is too small, OverflowError when a value does not fit `dtype`.
     """
@@ -94,20 +93,24 @@ def write_shard(
     mine = [every[i] for i in shard_of(len(every), shard, shards)]
     n_tokens = int(sum(lengths[b.start : b.stop].sum() for b in mine))
     d_in = model.config.get_text_config().hidden_size
-    require_disk(path.parent, n_tokens * row_bytes(d_in, dtype), f"the activations of {path.name}")
+    n_bytes = 2 * n_tokens * row_bytes(d_in, dtype)  # the pieces, and the shard made of them
+    require_disk(path.parent, n_bytes, f"the activations of {path.name}, for a while twice,")
 
     start_token = str(tokens[0][0]) if len(tokens) else ""
     own = {"hook": hook, "dtype": dtype, "d_in": str(d_in), "start_token": start_token}
     schema = shard_schema(d_in, dtype, metadata | own)
     documents = contexts["document"].to_numpy()
-    progress = Progress("extract_activations", n_tokens, "tokens")
-    with (
-        written_whole(path) as temporary,
-        shard_writer(temporary, schema) as writer,
-        ThreadPoolExecutor(max_workers=1) as background,
-    ):
+    state.begin()
+    done = len(state.pieces())
+    before = int(sum(lengths[b.start : b.stop].sum() for b in mine[:done]))
+    progress = Progress("extract_activations", n_tokens, "tokens", before)
 
-        def write(block: range, rows: list[np.ndarray], activations: Tensor) -> None:
+    def write(number: int, rows: list[np.ndarray], activations: Tensor) -> None:
+        block = mine[number]
+        with (
+            written_whole(state.piece(number)) as temporary,
+            shard_writer(temporary, schema) as writer,
+        ):
             write_block(
                 writer,
                 activations,
@@ -115,17 +118,21 @@ def write_shard(
                 position=np.concatenate([np.arange(len(r)) for r in rows]),
                 token=np.concatenate(rows),
             )
-            progress.advance(len(activations))
+        progress.advance(len(activations))
 
+    with ThreadPoolExecutor(max_workers=1) as background:
         written: Future[None] | None = None
-        for block in mine:
-            rows = [np.array(tokens[i].values) for i in block]
+        for number in range(done, len(mine)):
+            rows = [np.array(tokens[i].values) for i in mine[number]]
             activations = torch.cat(context_activations(model, rows, hook))
             if written:
                 written.result()  # raises what writing raised, and bounds what waits
-            written = background.submit(write, block, rows, activations)
+            written = background.submit(write, number, rows, activations)
         if written:
             written.result()
+    with written_whole(path) as temporary, shard_writer(temporary, schema) as writer:
+        for piece in state.pieces():
+            append_block(writer, piece)
 
 
 class Shards:
@@ -184,11 +191,12 @@ class Shards:
         for _, x in self.blocks():
             yield x
 
-    def shuffled(self, batch_size: int, seed: int) -> Iterator[Tensor]:
+    def shuffled(self, batch_size: int, seed: int, skip: int = 0) -> Iterator[Tensor]:
         """Endless batches [batch_size, d_in] float32, every epoch in another seeded order.
 
         Blocks are visited in random order and BUFFER_BLOCKS of them mixed in memory. The order
-        depends on the seed and the data alone, not on how many shards hold them.
+        depends on the seed and the data alone, not on how many shards hold them. The first `skip`
+        batches are passed over, for a consumer that has had them.
 
         A batch is the consumer's until it asks for the next one, which takes the same memory: to
         get fresh memory for each from the system costs more time than to fill it.
@@ -211,6 +219,9 @@ class Shards:
                 rows = torch.from_numpy(kept[generator.permutation(len(kept))])
                 full = len(rows) // batch_size * batch_size
                 for start in range(0, full, batch_size):  # none if the buffer fills no batch
+                    if skip:
+                        skip -= 1
+                        continue
                     _gather(stored, rows[start : start + batch_size], out=batch)
                     yield batch
                 end = len(rows) - full

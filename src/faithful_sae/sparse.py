@@ -124,10 +124,11 @@ class Transposed(NamedTuple):
 
 def transpose(active: Active, d_sae: int) -> Transposed:
     """The pattern of `active`, ordered by latent."""
-    order = torch.argsort(active.latents.int(), stable=True)
-    rows = active.latents.new_zeros(d_sae + 1)
-    torch.cumsum(torch.bincount(active.latents, minlength=d_sae), 0, out=rows[1:])
-    return Transposed(order, rows.int(), active.tokens().int()[order])
+    latents, order = torch.sort(active.latents.int(), stable=True)
+    # Counting them with bincount would make the host wait for a GPU.
+    numbers = torch.arange(d_sae + 1, dtype=latents.dtype, device=latents.device)
+    rows = torch.searchsorted(latents, numbers, out_int32=True)
+    return Transposed(order, rows, active.tokens().int()[order])
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

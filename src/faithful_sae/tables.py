@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from faithful_sae.checksums import SEAL, verify
 from faithful_sae.files import written_whole
-from faithful_sae.tidy import COORDINATES, SEEDS
+from faithful_sae.tidy import COORDINATES, SEEDS, read_parquet
 
 CSV_TYPES: dict[str, Any] = {
     **dict.fromkeys(["value", "threshold", "mean", "low", "high"], pl.Float64),
@@ -28,7 +29,7 @@ def gather(paths: Sequence[Path]) -> pl.DataFrame:
     """
     if not paths:
         raise ValueError("no table to gather: give at least one Parquet file")
-    tables = [pl.read_parquet(path) for path in paths]
+    tables = [read_parquet(path) for path in paths]
     for path, table in zip(paths[1:], tables[1:], strict=True):
         _require_same_columns(path, table, paths[0], tables[0])
     whole = pl.concat([table.select(tables[0].columns) for table in tables])
@@ -38,6 +39,17 @@ def gather(paths: Sequence[Path]) -> pl.DataFrame:
 def read_csv(path: Path) -> pl.DataFrame:
     """A gathered table with the types it was written with, whatever names and gaps it holds."""
     return pl.read_csv(path, schema_overrides=CSV_TYPES, infer_schema_length=None)
+
+
+def read_tables(paths: Sequence[Path]) -> dict[str, pl.DataFrame]:
+    """Gathered tables by name, checked against the SHA256SUMS among the paths.
+
+    Raises ValueError naming the table that was changed.
+    """
+    for path in paths:
+        if path.name == SEAL:
+            verify(path.parent)
+    return {path.stem: read_csv(path) for path in paths if path.name != SEAL}
 
 
 def write_csv(table: pl.DataFrame, path: Path) -> None:

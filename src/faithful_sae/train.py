@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -15,6 +16,7 @@ from faithful_sae.models import device, hook_block
 from faithful_sae.progress import Progress
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Shards
+from faithful_sae.state import State
 from faithful_sae.trainer import (
     AUXILIARY_WEIGHT,
     SAEConfig,
@@ -27,7 +29,9 @@ DATA_SEED = 0  # every SAE sees the same batches in the same order, whatever its
 LOG_POINTS = 100  # rows of the training table
 
 
-def train_sae(shards: Shards, config: SAEConfig, seed: int) -> tuple[SAE, pl.DataFrame]:
+def train_sae(
+    shards: Shards, config: SAEConfig, seed: int, state: State | None = None
+) -> tuple[SAE, pl.DataFrame]:
     """Train an SAE on the tokens that the shards' positions policy keeps.
 
     Loss: squared error per token, plus 1/32 of the auxiliary loss in which the latents that were
@@ -35,7 +39,8 @@ def train_sae(shards: Shards, config: SAEConfig, seed: int) -> tuple[SAE, pl.Dat
     Adam (0.9, 0.99) at a constant rate; the gradient along each decoder row is removed and the rows
     renormalised at every step. Inputs are scaled to unit mean square for training and the scale is
     folded into the weights, so that the returned SAE works on raw activations. b_dec starts at the
-    mean of the data. `seed` chooses the initial weights and nothing else.
+    mean of the data. `seed` chooses the initial weights and nothing else. With a `state`, training
+    goes on from the checkpoint there, to the same bits on the CPU, and saves its own.
 
     Returns the SAE on the CPU and the training table (step, tokens, loss, fvu, auxiliary_loss, l0,
     dead_fraction: means since the row before, but dead_fraction as it stands). The table holds no
@@ -44,23 +49,39 @@ def train_sae(shards: Shards, config: SAEConfig, seed: int) -> tuple[SAE, pl.Dat
     """
     d_sae = config.expansion * shards.d_in
     sae = SAE.untrained(d_in=shards.d_in, d_sae=d_sae, k=config.k, seed=seed)
+    checkpoint = state.load() if state else None
     mean, scale = _mean_and_scale(shards)
     sae.b_dec = mean * scale
     trainer = Trainer(sae.to(device()), config)
+    rows: list[dict[str, float]] = []
+    sums, done = _Sums(), 0
+    if checkpoint:
+        tensors, facts = checkpoint
+        trainer.restore(tensors)
+        sums.sums.copy_(tensors["sums"])
+        sums.tokens, sums.steps, sums.dead = facts["sums"]
+        rows, done = facts["rows"], facts["done"]
 
     steps = config.training_tokens // config.batch_size
-    progress = Progress("train_sae", steps * config.batch_size, "tokens")
-    rows: list[dict[str, float]] = []
-    sums = _Sums()
-    batches = shards.shuffled(config.batch_size, DATA_SEED)
-    for step, batch in enumerate(islice(batches, steps), start=1):
-        x = batch.to(trainer.sae.b_dec.device) * scale
-        sums.add(x, trainer.step(x))
-        if step % math.ceil(steps / LOG_POINTS) == 0 or step == steps:
-            rows.append({"step": step, "tokens": step * config.batch_size} | sums.row(d_sae))
-            sums = _Sums()
-        last = f"fvu {rows[-1]['fvu']:.4f}, dead {rows[-1]['dead_fraction']:.1%}" if rows else ""
-        progress.advance(len(x), last)
+    progress = Progress(
+        "train_sae", steps * config.batch_size, "tokens", before=done * config.batch_size
+    )
+    batches = shards.shuffled(config.batch_size, DATA_SEED, skip=done)
+    with state.stoppable() if state else nullcontext():
+        for step, batch in enumerate(islice(batches, steps - done), start=done + 1):
+            x = batch.to(trainer.sae.b_dec.device) * scale
+            sums.add(x, trainer.step(x))
+            if step % math.ceil(steps / LOG_POINTS) == 0 or step == steps:
+                rows.append({"step": step, "tokens": step * config.batch_size} | sums.row(d_sae))
+                sums = _Sums()
+            last = rows[-1] if rows else {"fvu": math.nan, "dead_fraction": math.nan}
+            progress.advance(len(x), f"fvu {last['fvu']:.4f}, dead {last['dead_fraction']:.1%}")
+            if state and state.due():
+                counts = [sums.tokens, sums.steps, sums.dead]
+                state.save(
+                    trainer.state() | {"sums": sums.sums},
+                    {"done": step, "rows": rows, "sums": counts},
+                )
     return _unscaled(trainer.trained(), scale), pl.DataFrame(rows, schema=TRAINING)
 
 

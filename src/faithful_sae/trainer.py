@@ -81,6 +81,8 @@ class Trainer:
         sae, n = self.sae, len(x)
         centred = x - sae.b_dec
         active = SELECT[self.config.architecture](centred, self.W_enc_rows, sae.b_enc, sae.k)
+        # Here, because the host waits for this number: a GPU then has the rest of the step queued.
+        dead = self._count_fired(active, n)
         residual = sparse.decode(active, sae.W_dec).add_(sae.b_dec).sub_(x)
         d_x_hat = residual * (2 / n)
         d_values = sparse.pair_products(active, d_x_hat, sae.W_dec)
@@ -96,7 +98,6 @@ class Trainer:
         # <gradient, row> of each decoder row, from the products of pairs that are already there.
         along = torch.zeros_like(d_pre).index_add_(0, active.latents, active.values * d_values)
 
-        dead = self._count_fired(active, n)
         auxiliary = self._auxiliary_backward(centred, residual, dead, along)
         _grad(sae.W_dec).addcmul_(along.unsqueeze(1), sae.W_dec, value=-1)
         if self.config.architecture == "batch_topk":
@@ -163,6 +164,24 @@ class Trainer:
             self.threshold = smallest
         else:
             self.threshold.lerp_(smallest, 1 - THRESHOLD_DECAY)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next steps depend on, by name; not copied."""
+        tensors = {"tokens_since_fired": self.tokens_since_fired}
+        if self.threshold is not None:
+            tensors["threshold"] = self.threshold
+        for name in ("parameters", "gradient_means", "square_means", "steps"):
+            for number, tensor in enumerate(getattr(self, name)):
+                tensors[f"{name}.{number}"] = tensor
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` returned, in the same memory: rounding can depend on where."""
+        if "threshold" in state:
+            self.threshold = torch.empty_like(self.sae.b_dec[0])
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
     def trained(self) -> SAE:
         """The SAE as it stands, on the CPU, with contiguous weights."""

@@ -23,7 +23,8 @@ rule extract_activations:
     params:
         dtype=lookup(dpath="activations/dtype", within=config),
         shards=lambda wildcards: shard_count(wildcards.split),
-        library=library_digest("shards"),
+        state="state/extract_activations/{study}/{model}/{corpus}/{hook}/{split}/shard{shard}",
+        code=code_digest("extract_activations"),
     script:
         "../scripts/extract_activations.py"
 
@@ -42,6 +43,6 @@ rule activation_statistics:
         "../../envs/torch.yaml"
     params:
         positions=config["positions"],
-        library=library_digest("activation_statistics", "tidy"),
+        code=code_digest("activation_statistics"),
     script:
         "../scripts/activation_statistics.py"

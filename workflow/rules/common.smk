@@ -1,8 +1,8 @@
 """What the workflow's other files share: checked config, names, input functions, constraints."""
 
-import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,17 +13,18 @@ ROOT = Path(workflow.basedir)
 # Snakemake passes its own search path on to scripts, so they find the library without an install.
 sys.path.insert(0, str(ROOT / "src"))
 
+from faithful_sae.checksums import read_json
 from faithful_sae.config import ConfigError, check_model, load_config
-from faithful_sae.devices import gpu_count
-from faithful_sae.digest import folder_stamp, library_digest
+from faithful_sae.devices import gpus
+from faithful_sae.digest import folder_stamp, script_digest
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = load_config(config, schema, Path.cwd())
     for facts in Path("results", config["study"]).glob("*/model.json"):
         if facts.parent.name in config["models"]:
-            check_model(config, json.loads(facts.read_text()))
-except ConfigError as error:
+            check_model(config, read_json(facts))
+except ValueError as error:
     raise WorkflowError(str(error))
 
 
@@ -36,9 +37,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # vocabulary, 4 % of sampling.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-# Until several devices are shared out, one GPU job at a time on a machine that has a GPU.
-if gpu_count():
-    workflow.global_resources.setdefault("gpu", 1)
+# As many GPU jobs at a time as there are devices, each of which claims one (devices.py). Without a
+# device, and where a scheduler gives them out, nothing is limited here.
+if gpus() and workflow.local_exec:
+    workflow.global_resources.setdefault("gpu", len(gpus()))
+
+
+onstart:
+    # Who forces a rule wants it from zero, not from where a killed job stood.
+    forced = workflow.dag_settings
+    for rule in workflow.rules:
+        if forced.forceall or rule.name in forced.forcerun:
+            shutil.rmtree(Path("state", rule.name), ignore_errors=True)
+
+
+def code_digest(rule):
+    """What a rule computes with: its script, and all that this imports from the library."""
+    return script_digest(ROOT / f"workflow/scripts/{rule}.py")
 
 
 def one_of(names):

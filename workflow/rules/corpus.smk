@@ -52,7 +52,8 @@ rule generate_corpus:
         block=lookup(dpath="corpora/{corpus}/block", within=config),
         size=config["corpus_size"],
         shards=config["shards"],
-        library=library_digest("sampling", "corpus", "models"),
+        state="state/generate_corpus/{study}/{model}/{corpus}/shard{shard}",
+        code=code_digest("generate_corpus"),
     script:
         "../scripts/generate_corpus.py"
 
@@ -80,7 +81,7 @@ rule collect_corpus:
     params:
         size=config["corpus_size"],
         pack=lookup(dpath="corpora/{corpus}/pack", within=config),
-        library=library_digest("corpus", "models"),
+        code=code_digest("collect_corpus"),
     script:
         "../scripts/collect_corpus.py"
 
@@ -103,7 +104,7 @@ rule tokenize_corpus:
     params:
         corpus=lookup(dpath="corpora/{corpus}", within=config),
         size=config["corpus_size"],
-        library=library_digest("corpus", "text", "models"),
+        code=code_digest("tokenize_corpus"),
     script:
         "../scripts/tokenize_corpus.py"
 
@@ -125,7 +126,7 @@ rule tokenize_task:
         task=lookup(dpath="tasks/{corpus}", within=config),
         context_length=lookup(dpath="corpus_size/context_length", within=config),
         heldout_fraction=lookup(dpath="corpus_size/heldout_fraction", within=config),
-        library=library_digest("tasks", "text", "models"),
+        code=code_digest("tokenize_task"),
     script:
         "../scripts/tokenize_task.py"
 
@@ -142,7 +143,7 @@ rule uniform_tokens:
     params:
         context_length=lookup(dpath="corpus_size/context_length", within=config),
         tokens=lookup(dpath="evaluations/fake_features/tokens", within=config),
-        library=library_digest("contexts"),
+        code=code_digest("uniform_tokens"),
     script:
         "../scripts/uniform_tokens.py"
 
@@ -169,6 +170,6 @@ rule corpus_statistics:
         gpu=1,
     params:
         tokens=lookup(dpath="evaluations/corpus_statistics/tokens", within=config),
-        library=library_digest("corpus_statistics", "tidy"),
+        code=code_digest("corpus_statistics"),
     script:
         "../scripts/corpus_statistics.py"

@@ -32,7 +32,7 @@ rule reconstruction:
         saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
         positions=config["positions"],
         ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
-        library=library_digest("reconstruction", "tidy"),
+        code=code_digest("reconstruction"),
     script:
         "../scripts/reconstruction.py"
 
@@ -55,7 +55,7 @@ rule similarity:
         seeds=SEEDS,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
-        library=library_digest("similarity", "tidy"),
+        code=code_digest("similarity"),
     script:
         "../scripts/similarity.py"
 
@@ -79,7 +79,7 @@ rule similarity_between_corpora:
         corpora=CORPORA,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
-        library=library_digest("similarity", "tidy"),
+        code=code_digest("similarity_between_corpora"),
     script:
         "../scripts/similarity_between_corpora.py"
 
@@ -107,7 +107,7 @@ rule fake_features:
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
-        library=library_digest("fake_features", "tidy"),
+        code=code_digest("fake_features"),
     script:
         "../scripts/fake_features.py"
 
@@ -136,7 +136,7 @@ rule probing:
         tasks=TASKS,
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),
-        library=library_digest("probing", "tidy"),
+        code=code_digest("probing"),
     script:
         "../scripts/probing.py"
 
@@ -159,6 +159,6 @@ rule probing_baselines:
         seeds=SEEDS,
         tasks=TASKS,
         positions=config["positions"],
-        library=library_digest("probing", "tidy"),
+        code=code_digest("probing_baselines"),
     script:
         "../scripts/probing_baselines.py"

@@ -51,6 +51,7 @@ rule link_model:
         "../../envs/torch.yaml"
     params:
         path=lookup(dpath="models/{model}/path", within=config),
+        code=code_digest("link_model"),
     script:
         "../scripts/link_model.py"
 
@@ -70,7 +71,7 @@ rule convert_gguf:
         "../../envs/torch.yaml"
     params:
         member=lookup(dpath="models/{model}/member", within=config),
-        library=library_digest("prepare"),
+        code=code_digest("convert_gguf"),
     script:
         "../scripts/convert_gguf.py"
 
@@ -90,7 +91,7 @@ rule randomize:
         "../../envs/torch.yaml"
     params:
         seed=lookup(dpath="models/{model}/seed", within=config),
-        library=library_digest("prepare"),
+        code=code_digest("randomize"),
     script:
         "../scripts/randomize.py"
 
@@ -107,5 +108,6 @@ rule describe_model:
     params:
         start_token=lookup(dpath="models/{model}/start_token", within=config),
         end_tokens=lookup(dpath="models/{model}/end_tokens", within=config),
+        code=code_digest("describe_model"),
     script:
         "../scripts/describe_model.py"

@@ -1,7 +1,7 @@
 """Gather the jobs' tidy tables once, and draw every figure from the gathered tables alone.
 
 IN   one Parquet per job, from the rules before
-OUT  results/{study}/tables/{table}.csv
+OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
 """
 
@@ -49,24 +49,21 @@ rule gather_table:
     conda:
         "../../envs/plot.yaml"
     params:
-        library=library_digest("tables"),
+        code=code_digest("gather_table"),
     script:
         "../scripts/gather_table.py"
 
 
 rule summarise:
     input:
-        [
-            f"results/{{study}}/tables/{table}.csv"
-            for table in ("reconstruction", "similarity", "fake_features", "probing")
-            if table in GATHERED
-        ],
+        expand("results/{study}/tables/{table}.csv", table=GATHERED, allow_missing=True),
     output:
-        report(
+        summary=report(
             "results/{study}/tables/summary.csv",
             caption=caption("summary"),
             category="Tables",
         ),
+        sums="results/{study}/tables/SHA256SUMS",
     log:
         "results/logs/summarise/{study}.log",
     conda:
@@ -76,7 +73,12 @@ rule summarise:
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
-        library=library_digest("statistics", "tables"),
+        tables=[
+            table
+            for table in ("reconstruction", "similarity", "fake_features", "probing")
+            if table in GATHERED
+        ],
+        code=code_digest("summarise"),
     script:
         "../scripts/summarise.py"
 
@@ -85,6 +87,7 @@ rule draw_figures:
     # One job for all: a figure takes a second to draw, starting a job three.
     input:
         expand("results/{study}/tables/{table}.csv", table=TABLES, allow_missing=True),
+        "results/{study}/tables/SHA256SUMS",
     output:
         **{
             figure: report(
@@ -109,6 +112,6 @@ rule draw_figures:
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
-        library=library_digest("figures"),
+        code=code_digest("draw_figures"),
     script:
         "../scripts/draw_figures.py"

@@ -22,9 +22,11 @@ rule train_sae:
         "../../envs/torch.yaml"
     resources:
         gpu=1,
+        checkpoint_minutes=10,  # what a kill can cost
     params:
         sae=lookup(dpath="saes/{sae}", within=config),
         positions=config["positions"],
-        library=library_digest("train", "tidy"),
+        state="state/train_sae/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}",
+        code=code_digest("train_sae"),
     script:
         "../scripts/train_sae.py"

@@ -4,13 +4,13 @@ import sys
 
 sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
-import json
 from pathlib import Path
 
+from faithful_sae.checksums import read_json
 from faithful_sae.corpus import build_corpus, read_samples, write_corpus, written_documents
 from faithful_sae.models import load_tokenizer
 
-facts = json.loads(Path(snakemake.input.facts).read_text())
+facts = read_json(Path(snakemake.input.facts))
 samples = read_samples([Path(path) for path in snakemake.input.shards])
 reader, writer = (
     load_tokenizer(Path(folder)) for folder in (snakemake.input.model, snakemake.input.writer)

@@ -4,9 +4,9 @@ import sys
 
 sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
-import json
 from pathlib import Path
 
+from faithful_sae.checksums import write_json
 from faithful_sae.config import check_model, model_entry
 from faithful_sae.disk import require_disk_for_study
 from faithful_sae.prepare import describe_model
@@ -23,4 +23,4 @@ facts["entry"] = model_entry(snakemake.config, snakemake.wildcards.model)
 check_model(snakemake.config, facts)
 facts_file = Path(snakemake.output[0])
 require_disk_for_study(facts_file.parent, facts["d_in"], snakemake.config)
-facts_file.write_text(json.dumps(facts, indent=2) + "\n")
+write_json(facts, facts_file)

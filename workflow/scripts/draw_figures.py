@@ -7,10 +7,10 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 from pathlib import Path
 
 from faithful_sae.figures import draw, save
-from faithful_sae.tables import read_csv
+from faithful_sae.tables import read_tables
 
 params = snakemake.params
-tables = {Path(path).stem: read_csv(Path(path)) for path in snakemake.input}
+tables = read_tables([Path(path) for path in snakemake.input])
 for name in params.figures:
     figure = draw(
         name,

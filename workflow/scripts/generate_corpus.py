@@ -4,21 +4,24 @@ import sys
 
 sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
-import json
+from functools import partial
 from pathlib import Path
 
+from faithful_sae.checksums import read_json
+from faithful_sae.contexts import shard_of
 from faithful_sae.corpus import documents_to_sample, write_samples
 from faithful_sae.models import load_model
 from faithful_sae.sampling import sample_documents
-from faithful_sae.shards import shard_of
+from faithful_sae.state import State
 
 params = snakemake.params
-facts = json.loads(Path(snakemake.input.facts).read_text())
+facts = read_json(Path(snakemake.input.facts))
 blocks = documents_to_sample(params.documents, params.block, **params.size) // params.block
 shard = shard_of(blocks, int(snakemake.wildcards.shard), params.shards)
-samples = sample_documents(
+state = State(Path(params.state), dict(params.items()), map(Path, snakemake.input))
+sample = partial(
+    sample_documents,
     load_model(Path(snakemake.input.model)),
-    range(shard.start * params.block, shard.stop * params.block),
     start_token=facts["start_token"],
     end_tokens=facts["end_tokens"],
     context_length=params.size["context_length"],
@@ -27,4 +30,6 @@ samples = sample_documents(
     seed=params.seed,
     block=params.block,
 )
-write_samples(samples, Path(snakemake.output[0]))
+documents = range(shard.start * params.block, shard.stop * params.block)
+write_samples(sample, documents, params.block, Path(snakemake.output[0]), state)
+state.remove()

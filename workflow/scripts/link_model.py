@@ -6,6 +6,6 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
 from pathlib import Path
 
-from faithful_sae.files import link_folder
+from faithful_sae.prepare import link_model
 
-link_folder(Path(snakemake.params.path), Path(snakemake.output[0]))
+link_model(Path(snakemake.params.path), Path(snakemake.output[0]))

@@ -6,8 +6,7 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
+from faithful_sae.arrow import read_arrow
 from faithful_sae.models import load_model
 from faithful_sae.reconstruction import reconstruction
 from faithful_sae.sae import SAE
@@ -22,7 +21,7 @@ saes = {
 table = reconstruction(
     load_model(Path(snakemake.input.model)),
     saes,
-    pq.read_table(snakemake.input.contexts),
+    read_arrow(Path(snakemake.input.contexts)),
     [Path(path) for path in snakemake.input.activations],
     Positions(**params.positions),
     wildcards.hook,

@@ -4,14 +4,14 @@ import sys
 
 sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
-import json
 from pathlib import Path
 
+from faithful_sae.checksums import read_json
 from faithful_sae.corpus import build_corpus, text_documents, write_corpus
 from faithful_sae.models import load_tokenizer
 from faithful_sae.text import read_corpus
 
-facts = json.loads(Path(snakemake.input.facts).read_text())
+facts = read_json(Path(snakemake.input.facts))
 texts = read_corpus(snakemake.params.corpus, snakemake.input.sources)
 corpus = build_corpus(
     snakemake.wildcards.corpus,

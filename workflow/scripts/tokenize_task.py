@@ -4,15 +4,15 @@ import sys
 
 sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
-import json
 from pathlib import Path
 
-from faithful_sae.contexts import write_contexts
+from faithful_sae.arrow import write_arrow
+from faithful_sae.checksums import read_json
 from faithful_sae.models import load_tokenizer
 from faithful_sae.tasks import build_task
 from faithful_sae.text import read_task
 
-facts = json.loads(Path(snakemake.input.facts).read_text())
+facts = read_json(Path(snakemake.input.facts))
 examples = build_task(
     snakemake.wildcards.corpus,
     read_task(snakemake.params.task, Path(snakemake.input.sources[0])),
@@ -22,4 +22,4 @@ examples = build_task(
     n_examples=snakemake.params.task["examples"],
     heldout_fraction=snakemake.params.heldout_fraction,
 )
-write_contexts(examples, Path(snakemake.output[0]))
+write_arrow(examples, Path(snakemake.output[0]))
