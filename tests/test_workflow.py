@@ -35,18 +35,9 @@ def planned(output: str) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Path:
+def study(copy_repository) -> Path:
     """A copy of the repository in which the tiny study has been run."""
-    repository = tmp_path_factory.mktemp("repository")
-    for name in ("Snakefile", "config.yaml", "workflow", "src", "envs"):
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, repository / name)
-    shutil.copytree(
-        ROOT / "tests/tiny",
-        repository / "tests/tiny",
-        ignore=shutil.ignore_patterns("results", "resources", ".snakemake"),
-    )
+    repository = copy_repository()
     output = snakemake(repository, "--cores", "2", "--show-failed-logs")
     assert output.endswith("exit 0"), output[-8000:]
     return repository
