@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from repository import ROOT, copy_repository
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.workflow
 
 
@@ -38,15 +38,7 @@ def planned(output: str) -> dict[str, int]:
 def study(tmp_path_factory) -> Path:
     """A copy of the repository in which the tiny study has been run."""
     repository = tmp_path_factory.mktemp("repository")
-    for name in ("Snakefile", "config.yaml", "workflow", "src", "envs"):
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, repository / name)
-    shutil.copytree(
-        ROOT / "tests/tiny",
-        repository / "tests/tiny",
-        ignore=shutil.ignore_patterns("results", "resources", ".snakemake"),
-    )
+    copy_repository(repository)
     output = snakemake(repository, "--cores", "2", "--show-failed-logs")
     assert output.endswith("exit 0"), output[-8000:]
     return repository
