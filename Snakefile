@@ -23,6 +23,20 @@ include: "workflow/rules/report.smk"
 report: "workflow/report/workflow.rst"
 
 
+# Run where snakemake does, also on a cluster: what needs the network, which its nodes may lack, and
+# what takes seconds.
+localrules:
+    all,
+    fetch_archive,
+    fetch_model,
+    fetch_dataset,
+    link_model,
+    describe_model,
+    gather_table,
+    summarise,
+    draw_figures,
+
+
 rule all:
     input:
         expand(
@@ -33,4 +47,3 @@ rule all:
             study=config["study"],
             figure=FIGURES,
         ),
-    localrule: True

@@ -19,28 +19,15 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from repository import copy_repository
+
 COMPARED = ("*.csv", "*.parquet", "*.safetensors", "*.json")
 MEAN = 12.0  # seconds from a start to its kill, on average: some fall into Snakemake's own start
-
-
-def copy(folder: Path) -> Path:
-    """A copy of what the tiny study needs; its training saves after every second."""
-    for name in ("Snakefile", "config.yaml", "workflow", "src", "envs", "tests/tiny"):
-        source, target = ROOT / name, folder / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("results", "resources", "state", ".snakemake")
-            shutil.copytree(source, target, ignore=ignored)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-    return folder
 
 
 def start(folder: Path) -> subprocess.Popen:
     """The study in a process group of its own; `--set-resources` makes checkpoints frequent."""
     command = [sys.executable, "-m", "snakemake", "--directory", "tests/tiny", "--cores", "2"]
-    command += ["--workflow-profile", "workflow/profiles/default"]
     command += ["--set-resources", "train_sae:checkpoint_minutes=0"]
     with open(folder / "log", "a") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
@@ -74,7 +61,10 @@ def main() -> None:
     options = parser.parse_args()
     moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
-        calm, killed = copy(Path(temporary, "calm")), copy(Path(temporary, "killed"))
+        calm, killed = Path(temporary, "calm"), Path(temporary, "killed")
+        for folder in (calm, killed):
+            folder.mkdir()
+            copy_repository(folder)
         finish(calm)
         survived = 0
         for number in range(options.kills):
@@ -94,7 +84,8 @@ def main() -> None:
             # Done before all kills were spent: once more from nothing, with the rest of them.
             compare(calm, killed)
             shutil.rmtree(killed)
-            copy(killed)
+            killed.mkdir()
+            copy_repository(killed)
             print(f"finished after {number - survived + 1} runs; starting anew", flush=True)
         finish(killed)
         compare(calm, killed)

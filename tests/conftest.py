@@ -1,8 +1,7 @@
 """Tiny models of several families, and the tiny tokenizer: random, offline, made once."""
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +17,7 @@ if not torch.cuda.is_available():
     # Triton settles when it is first imported, whoever does so, that its kernels are interpreted.
     os.environ["TRITON_INTERPRET"] = "1"
 
-ROOT = Path(__file__).parents[1]
-ARCHITECTURE = ROOT / "tests/tiny/architecture"
+ARCHITECTURE = Path(__file__).parent / "tiny" / "architecture"
 VOCABULARY = 61
 # Weights far larger than the usual 0.02, so that next-token distributions are far from uniform.
 SIZES: dict[str, Any] = {
@@ -128,22 +126,6 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     randomize(ARCHITECTURE, folder, seed=0)
     return folder
-
-
-@pytest.fixture(scope="session")
-def copy_repository(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Copies what the workflow consists of, so that a test may run and edit it."""
-
-    def copy() -> Path:
-        repository = tmp_path_factory.mktemp("repository")
-        for name in ("Snakefile", "config.yaml"):
-            shutil.copy(ROOT / name, repository)
-        for name in ("workflow", "src", "envs", "tests/tiny"):
-            made_here = shutil.ignore_patterns("results", "resources", ".snakemake")
-            shutil.copytree(ROOT / name, repository / name, ignore=made_here)
-        return repository
-
-    return copy
 
 
 class FixedLogits:

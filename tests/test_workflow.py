@@ -4,16 +4,13 @@ The tests work on a copy of the repository, so that they may edit it.
 """
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import polars as pl
 import pytest
-import yaml
+from repository import copy_repository
 
-ROOT = Path(__file__).parents[1]
 PROFILE = "workflow/profiles/default/config.yaml"
 pytestmark = pytest.mark.workflow
 
@@ -36,6 +33,7 @@ def planned(output: str) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def study(copy_repository) -> Path:
+def study(tmp_path_factory) -> Path:
     """A copy of the repository in which the tiny study has been run."""
-    repository = copy_repository()
+    repository = tmp_path_factory.mktemp("repository")
+    copy_repository(repository)
