@@ -1,5 +1,6 @@
 # make run   the default study: environment, tables, figures, report
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
+# make chaos the tiny study killed 25 times at random moments: about a quarter of an hour
 # make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BENCHMARKS := linear shards extraction sampling probing threads scaling
 BENCHMARKS_WITH_PEERS := training_step matching
 
-.PHONY: run report lint test bench peers
+.PHONY: run report lint test chaos bench peers
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -30,6 +31,9 @@ lint: $(INSTALLED)
 
 test: lint
 	pytest
+
+chaos: $(INSTALLED)
+	python tests/chaos.py --kills 25
 
 peers: $(PEERS_INSTALLED)
 

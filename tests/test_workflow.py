@@ -3,13 +3,20 @@
 The tests work on a copy of the repository, so that they may edit it.
 """
 
+import contextlib
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import polars as pl
 import pytest
-from repository import copy_repository
+import yaml
+from repository import ROOT, copy_repository
 
 PROFILE = "workflow/profiles/default/config.yaml"
 pytestmark = pytest.mark.workflow
@@ -37,3 +44,360 @@ def study(tmp_path_factory) -> Path:
     """A copy of the repository in which the tiny study has been run."""
     repository = tmp_path_factory.mktemp("repository")
     copy_repository(repository)
+    output = snakemake(repository, "--cores", "2", "--show-failed-logs")
+    assert output.endswith("exit 0"), output[-8000:]
+    return repository
+
+
+@pytest.fixture
+def edit(study):
+    """Replace text in a file of the copy for the length of one test."""
+    saved: dict[Path, str] = {}
+
+    def replace(name: str, old: str, new: str) -> None:
+        path = study / name
+        text = path.read_text()
+        assert old in text
+        saved.setdefault(path, text)
+        path.write_text(text.replace(old, new, 1))
+
+    yield replace
+    for path, text in saved.items():
+        path.write_text(text)
+
+
+def table(study: Path, name: str) -> pl.DataFrame:
+    return pl.read_csv(
+        study / f"tests/tiny/results/tiny/tables/{name}.csv", infer_schema_length=None
+    )
+
+
+def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(study):
+    results = study / "tests/tiny/results/tiny"
+    assert {path.stem for path in (results / "tables").iterdir()} == {
+        "SHA256SUMS",
+        *("corpus_statistics", "first_tokens", "activation_statistics", "norms", "training"),
+        *("reconstruction", "similarity", "fake_features", "firing_frequencies", "probing"),
+        "summary",
+    }
+    pngs = {path.stem for path in (results / "figures").glob("*.png")}
+    assert pngs == {path.stem for path in (results / "figures").glob("*.pdf")}
+    assert len(pngs) == 10
+    assert "Nothing to be done" in snakemake(study, "--cores", "1")
+
+
+def test_every_sae_of_the_study_is_in_every_table_that_is_about_saes(study):
+    tiny = yaml.safe_load((ROOT / "tests/tiny/config.yaml").read_text())
+    saes = {
+        (corpus, sae, seed)
+        for corpus in tiny["corpora"]
+        for sae in tiny["saes"]
+        for seed in tiny["seeds"]
+    }
+    for name in ("training", "reconstruction", "fake_features", "firing_frequencies"):
+        found = table(study, name).select("corpus", "sae", "seed").unique().rows()
+        assert set(found) == saes, name
+    matrix = table(study, "reconstruction").select("corpus", "eval_corpus").unique()
+    assert len(matrix) == len(tiny["corpora"]) ** 2
+
+
+def test_numbers_of_the_tiny_study_obey_what_their_definitions_imply(study):
+    reconstruction = table(study, "reconstruction").pivot(on="metric", values="value")
+    assert ((reconstruction["fvu"] + reconstruction["explained_variance"]) - 1).abs().max() < 1e-9
+    topk = reconstruction.filter(pl.col("sae") == "topk")
+    assert topk["l0"].max() <= 4
+    fake = table(study, "fake_features").filter(pl.col("sae") == "topk")
+    fake = fake.pivot(on="metric", values="value")
+    assert (fake["fake_feature_ratio"] <= fake["fake_feature_ceiling"] + 1e-12).all()
+    cosine = table(study, "similarity").filter(pl.col("metric") == "mean_matched_cosine")
+    assert cosine["value"].is_between(-1, 1).all()
+    gap = table(study, "corpus_statistics").filter(pl.col("metric") == "surprise_gap")
+    assert gap.filter(pl.col("corpus") == "faithful")["value"].item() < 0.2
+
+
+def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
+    summary = table(study, "summary")
+    metrics = {
+        *("explained_variance", "fvu", "ce_loss_increase", "ce_loss_recovered_zero", "l0"),
+        *("explained_variance:foreign", "ce_loss_increase:foreign", "ce_loss_recovered_mean"),
+        *("dead_fraction", "shared_feature_ratio", "shared_feature_ratio_alive"),
+        *("mean_matched_cosine", "mean_matched_cosine_above_null", "fake_feature_ratio"),
+        "probing_accuracy:parity",
+    }
+    for key, part in summary.group_by("corpus", "sae"):
+        assert set(part["metric"]) == metrics, key
+    assert summary.select("corpus", "sae").unique().height == 4
+
+
+# What an edit makes Snakemake plan: name -> (file, old text, new text, rules).
+CONFIG, REPORT = "tests/tiny/config.yaml", {"gather_table", "summarise", "draw_figures"}
+ABOUT_SAES = {"reconstruction", "similarity", "similarity_between_corpora", "fake_features"}
+TRAINING = {"train_sae", "probing"} | ABOUT_SAES | REPORT
+ACTIVATIONS = {"extract_activations", "activation_statistics", "probing_baselines"} | TRAINING
+EDITS = {
+    "figure setting": (
+        CONFIG,
+        "study: tiny\n",
+        "study: tiny\nfigures: {dpi: 80}\n",
+        {"draw_figures"},
+    ),
+    "comment in the config": (CONFIG, "seeds:", "# five would be better\nseeds:", set()),
+    "README": ("README.md", "# ", "# The ", set()),
+    "threads": (PROFILE, "show-failed-logs", "cores: 1\nshow-failed-logs", set()),
+    "checkpoint interval": ("workflow/rules/sae.smk", "minutes=10", "minutes=5", set()),
+    "comment in a script": (
+        "workflow/scripts/train_sae.py",
+        "import sys\n",
+        "import sys  # for its streams\n",
+        set(),
+    ),
+    "comment in a module": (
+        "src/faithful_sae/train.py",
+        "import hashlib",
+        "# a comment\nimport hashlib",
+        set(),
+    ),
+    "docstring": (
+        "src/faithful_sae/train.py",
+        '"""Train one sparse',
+        '"""Train one very sparse',
+        set(),
+    ),
+    "environment, not used": ("envs/torch.yaml", "pip=26.3", "pip=26.2", set()),
+    "module of the trainer": (
+        "src/faithful_sae/trainer.py",
+        "AUXILIARY_WEIGHT = 1 / 32",
+        "AUXILIARY_WEIGHT = 1 / 16",
+        TRAINING,
+    ),
+    "script": (
+        "workflow/scripts/similarity.py",
+        "params.thresholds,",
+        "list(params.thresholds),",
+        {"similarity"} | REPORT,
+    ),
+    "k": (CONFIG, "k: 4", "k: 5", TRAINING),
+    "learning rate": (CONFIG, "k: 4", "k: 4\n    lr: 0.01", TRAINING),
+    "another seed": (
+        CONFIG,
+        "seeds: [0, 1]",
+        "seeds: [0, 1, 2]",
+        TRAINING | {"probing_baselines"},
+    ),
+    "another hook": (
+        CONFIG,
+        "hooks: [resid_pre.1]",
+        "hooks: [resid_pre.1, resid_pre.2]",
+        ACTIVATIONS,
+    ),
+    "one corpus": (
+        CONFIG,
+        "pack: true",
+        "pack: false",
+        {"tokenize_corpus", "corpus_statistics"} | ACTIVATIONS - {"probing_baselines"},
+    ),
+    "a task": (
+        CONFIG,
+        "examples: 40",
+        "examples: 36",
+        {"tokenize_task", "extract_activations", "probing", "probing_baselines"} | REPORT,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_plans_what_depends_on_it_and_nothing_else(study, edit, name):
+    file, old, new, rules = EDITS[name]
+    edit(file, old, new)
+    output = snakemake(study, "-n")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert set(planned(output)) == rules
+
+
+def test_an_edit_of_one_of_many_trains_no_other(study, edit):
+    edit(CONFIG, "seeds: [0, 1]", "seeds: [0, 1, 2]")
+    assert planned(snakemake(study, "-n"))["train_sae"] == 4  # corpora times saes
+    edit(CONFIG, "k: 4", "k: 5")
+    assert planned(snakemake(study, "-n"))["train_sae"] == 8  # 4, and `topk` of the other seeds
+
+
+def test_forcing_a_rule_drops_its_state_and_no_others(study):
+    states = [study / f"tests/tiny/state/{name}/x" for name in ("summarise", "train_sae")]
+    for state in states:
+        state.mkdir(parents=True)
+    output = snakemake(study, "-R", "summarise", "--cores", "1")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert [state.exists() for state in states] == [False, True]
+    shutil.rmtree(study / "tests/tiny/state")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("study: tiny", "study: tiny\nsedes: [1]", "sedes: unknown key; did you mean seeds?"),
+        ("k: 4", "k: many", "saes.topk.k: 'many' must be of type integer"),
+        ("path: notes.jsonl", "path: nowhere.jsonl", "corpora.notes.path: nowhere.jsonl does not"),
+    ],
+)
+def test_a_bad_config_fails_in_one_line_before_any_work(study, edit, old, new, said):
+    edit("tests/tiny/config.yaml", old, new)
+    output = snakemake(study, "-n")
+    assert said in output and not output.endswith("exit 0")
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[resid_pre.1]", "[resid_pre.7]", "models.tiny.hooks: resid_pre.7 lies beyond"),
+        ("k: 4", "k: 65", "saes.topk.k: 65 active latents exceed d_sae = 64"),
+    ],
+)
+def test_what_only_the_model_can_tell_fails_before_other_work(study, edit, old, new, said):
+    edit("tests/tiny/config.yaml", old, new)
+    # The model is known: before any work, in a dry run too.
+    output = snakemake(study, "-n")
+    assert said in output and not output.endswith("exit 0")
+    # The model is not known yet: as soon as it is.
+    edit("tests/tiny/config.yaml", "study: tiny", "study: other")
+    output = snakemake(study, "--cores", "1", "--show-failed-logs")
+    assert said in output and not output.endswith("exit 0")
+    assert not (study / "tests/tiny/results/other/tiny").joinpath("faithful").exists()
+    shutil.rmtree(study / "tests/tiny/results/other", ignore_errors=True)
+
+
+def test_a_damaged_shard_is_named_and_no_sae_is_left(study, edit):
+    folder = study / "tests/tiny/results/tiny/tiny/faithful/resid_pre.1"
+    shard = folder / "train/shard0.parquet"
+    whole = shard.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 1
+    shard.write_bytes(damaged)
+    weights = folder / "topk/seed0/sae_weights.safetensors"
+    kept = weights.read_bytes()
+    try:
+        target = str(weights.relative_to(study / "tests/tiny"))
+        output = snakemake(study, target, "-R", "train_sae", "--cores", "1", "--show-failed-logs")
+        assert "shard0.parquet is damaged" in output and output.endswith("exit 1")
+        assert not weights.exists()
+    finally:
+        shard.write_bytes(whole)
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_bytes(kept)
+
+
+def test_a_study_of_one_seed_one_corpus_and_no_task_has_its_tables_and_figures(study, edit):
+    edit("tests/tiny/config.yaml", "study: tiny", "study: single")
+    edit("tests/tiny/config.yaml", "seeds: [0, 1]", "seeds: [0]")
+    text = (study / "tests/tiny/config.yaml").read_text()
+    extras = r"  notes:\n(?:    .*\n)+|tasks:\n(?:  .*\n)+|  batch-topk:\n(?:    .*\n)+"
+    for old in re.findall(extras, text):
+        edit("tests/tiny/config.yaml", old, "")
+    output = snakemake(study, "--cores", "2", "--show-failed-logs")
+    assert output.endswith("exit 0"), output[-4000:]
+    assert len(list((study / "tests/tiny/results/single/figures").glob("*.png"))) == 9
+    shutil.rmtree(study / "tests/tiny/results/single")
+
+
+def test_configfile_replaces_the_default_study_instead_of_joining_it(study, tmp_path):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["study"] = "small"
+    config["corpora"] = {"code": config["corpora"]["code"]}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(config))
+    output = snakemake(study, "-n", "--configfile", str(tmp_path / "small.yaml"), directory=".")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert "results/small/" in output
+    assert "results/demo/" not in output and "wikipedia" not in output
+
+
+def test_every_study_plans_without_a_network(study):
+    for config in ["config.yaml", *sorted((study / "workflow/studies").glob("*.yaml"))]:
+        output = snakemake(study, "-n", "--configfile", str(config), directory=".")
+        assert output.endswith("exit 0"), output[-2000:]
+        assert planned(output)["train_sae"] >= 6
+
+
+def test_the_report_is_one_offline_html_with_every_figure(study):
+    output = snakemake(study, "--report", "report.html")
+    assert output.endswith("exit 0"), output[-3000:]
+    html = (study / "tests/tiny/report.html").read_text()
+    figures = (study / "tests/tiny/results/tiny/figures").glob("*.png")
+    assert all(path.name in html for path in figures)
+
+
+def test_the_rule_graph_of_the_default_study_needs_no_network(study):
+    output = snakemake(study, "--rulegraph", directory=".")
+    assert "digraph" in output and "train_sae" in output
+
+
+def test_readme_commands_exist():
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"^make (\w+)", readme, flags=re.M)):
+        assert f"\n{target}:" in makefile, target
+    for path in set(re.findall(r"(?:--configfile|--directory) ([\w./-]+)", readme)):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_rule_has_its_script_and_every_script_its_rule():
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    named = dict(re.findall(r"^rule (\w+):.*?scripts/(\w+)\.py", rules, flags=re.M | re.S))
+    assert all(rule == script for rule, script in named.items())
+    assert set(named) == {path.stem for path in (ROOT / "workflow/scripts").glob("*.py")}
+
+
+def comparable(study: Path) -> dict[str, bytes]:
+    """Corpora, weights, tables: all but what holds or digests the activations, shard by shard."""
+    results = study / "tests/tiny/results/tiny"
+    files = [
+        *results.glob("tables/*"),
+        *results.rglob("sae_weights.safetensors"),
+        *(path for path in results.rglob("*.parquet") if "shard" not in path.name),
+    ]
+    return {str(path.relative_to(results)): path.read_bytes() for path in files}
+
+
+def test_other_shards_cores_and_a_kill_in_between_give_the_same_bits(study, tmp_path):
+    """The other run is cut into three shards, killed once, and ends on one core."""
+    copy_repository(tmp_path)
+    config = tmp_path / CONFIG
+    config.write_text(config.read_text().replace("shards: 2", "shards: 3"))
+    command = [sys.executable, "-m", "snakemake", "--directory", "tests/tiny", "--cores", "2"]
+    killed = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        killed.wait(timeout=25)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert killed.returncode == -signal.SIGKILL
+    snakemake(tmp_path, "--unlock")
+    output = snakemake(tmp_path, "--cores", "1", "--show-failed-logs")
+    assert output.endswith("exit 0"), output[-4000:]
+    expected, found = map(comparable, (study, tmp_path))
+    assert any("train.parquet" in name for name in expected)
+    assert any("sae_weights" in name for name in expected)
+    assert {name for name in expected if expected[name] != found.get(name)} == set()
+
+
+def test_a_second_snakemake_in_the_folder_is_refused_and_spoils_nothing(study):
+    weights = "results/tiny/tiny/notes/resid_pre.1/topk/seed0/sae_weights.safetensors"
+    before = (study / "tests/tiny" / weights).read_bytes()
+    command = [sys.executable, "-m", "snakemake", "--directory", "tests/tiny", "--cores", "1"]
+    first = subprocess.Popen(
+        [*command, weights, "-R", "train_sae"],
+        cwd=study,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    locks = study / "tests/tiny/.snakemake/locks"
+    while first.poll() is None and not list(locks.glob("*")):
+        time.sleep(0.05)
+    second = snakemake(study, weights, "-R", "train_sae", "--cores", "1")
+    assert first.wait() == 0
+    assert "cannot be locked" in second and "--unlock" in second and not second.endswith("exit 0")
+    assert (study / "tests/tiny" / weights).read_bytes() == before

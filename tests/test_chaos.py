@@ -1,0 +1,22 @@
+"""A few kills of `make chaos`; by hand it deals out 25."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+
+def test_a_study_killed_at_random_moments_comes_out_as_if_nothing_had_happened():
+    script = Path(__file__).parent / "chaos.py"
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "4", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^[234] kills survived, 0 results lost or changed$", done.stdout, flags=re.M)
