@@ -24,8 +24,8 @@ import yaml
 from timing import RESULTS, write_table
 
 ROOT = Path(__file__).parents[1]
-BASE = {"tokens": 16_000, "d_sae": 512, "seeds": 2, "corpora": 2}
-DOUBLINGS = {"tokens": 3, "d_sae": 3, "seeds": 2, "corpora": 2}
+BASE = {"tokens": 8_000, "d_sae": 512, "seeds": 2, "corpora": 2}
+DOUBLINGS = {"tokens": 2, "d_sae": 2, "seeds": 1, "corpora": 1}
 MODEL = {
     "hidden_size": 256,
     "intermediate_size": 688,
