@@ -10,7 +10,7 @@ PEERS_INSTALLED := $(PEERS)/.installed
 STUDY := results/$(shell sed -n "s/^study: *//p" config.yaml)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-BENCHMARKS := linear shards extraction sampling probing threads scaling
+BENCHMARKS := linear shards extraction sampling probing threads scaling rounding
 BENCHMARKS_WITH_PEERS := training_step matching
 
 .PHONY: run report lint test chaos bench peers

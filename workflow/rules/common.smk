@@ -44,15 +44,15 @@ if gpus() and workflow.local_exec:
 
 
 onstart:
-    # Who forces a rule wants it from zero, not from where a killed job stood.
+    # Who forces jobs wants them from zero, not from where killed ones stood.
     forced = workflow.dag_settings
-    for rule in workflow.rules:
-        if forced.forceall or rule.name in forced.forcerun:
-            shutil.rmtree(Path("state", rule.name), ignore_errors=True)
+    for name in {known.name for known in workflow.rules}:
+        if forced.forceall or name in forced.forcerun:
+            shutil.rmtree(Path("state", name), ignore_errors=True)
 
 
 def code_digest(rule):
-    """What a rule computes with: its script, and all that this imports from the library."""
+    """Digest of the script of a rule, and of all that it imports from the library."""
     return script_digest(ROOT / f"workflow/scripts/{rule}.py")
 
 
