@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from faithful_sae.checksums import SEAL, verify
 from faithful_sae.download import DownloadError, fetch_hub, fetch_wheel, sha256_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -194,8 +195,11 @@ def fetch(endpoint: str, home: Path, repo: str, *, offline: bool = False, **chan
 
 
 def content(folder: Path) -> dict[str, bytes]:
+    """The files of a fetched folder but its seal, which must hold."""
     assert not any(path.is_symlink() for path in folder.rglob("*"))
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert (folder / SEAL).exists()
+    verify(folder)
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != SEAL]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
