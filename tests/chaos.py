@@ -26,7 +26,7 @@ MEAN = 12.0  # seconds from a start to its kill, on average: some fall into Snak
 
 
 def start(folder: Path) -> subprocess.Popen:
-    """The study in a process group of its own; `--set-resources` makes checkpoints frequent."""
+    """The study in a process group of its own, its training saved after every step."""
     command = [sys.executable, "-m", "snakemake", "--directory", "tests/tiny", "--cores", "2"]
     command += ["--set-resources", "train_sae:checkpoint_minutes=0"]
     with open(folder / "log", "a") as log:

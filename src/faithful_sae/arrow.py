@@ -29,7 +29,9 @@ def read_arrow(path: Path) -> pa.Table:
         if len(table) != file.metadata.num_rows:  # a page's own count is not in its checksum
             raise pa.ArrowInvalid(f"{len(table)} rows instead of {file.metadata.num_rows}")
         table.validate(full=True)
-        return table
+        # Notes on columns are sealed nowhere, and a damaged one can crash who reads it.
+        plain = pa.schema([(field.name, field.type) for field in table.schema])
+        return pa.Table.from_arrays(table.columns, schema=plain)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -1,14 +1,12 @@
 """Tidy tables as jobs write them: one row per value, coordinates as columns."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from faithful_sae.checksums import damage
-from faithful_sae.files import written_whole
+from faithful_sae.arrow import read_arrow, write_arrow
 
 COORDINATES = [
     "model", "hook", "sae", "corpus", "corpus_b", "seed", "seed_b", "task", "eval_corpus"
@@ -33,24 +31,13 @@ def with_coordinates(table: pl.DataFrame, coordinates: Mapping[str, Any]) -> pl.
 
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:
-    """Parquet file that is there whole or not at all and carries the digest of its content."""
-    with written_whole(path) as temporary:
-        table.write_parquet(temporary, metadata={"sha256": _digest(table)})
+    """Parquet file that is there whole or not at all and carries digests."""
+    write_arrow(table.to_arrow(), path)
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
-    """What `write_parquet` wrote; ValueError naming the file if it is damaged."""
-    try:
-        table = pl.read_parquet(path)
-        if pl.read_parquet_metadata(path).get("sha256") == _digest(table):
-            return table
-    # A damaged footer can name anything, and polars' reader then panics as well as raising.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise damage(path, str(error).splitlines()[0]) from error
-    raise damage(path, "its content differs from its sha256")
+    """What `write_parquet` wrote; ValueError naming the file if it is damaged.
 
-
-def _digest(table: pl.DataFrame) -> str:
-    return hashlib.sha256(table.write_csv().encode()).hexdigest()
+    Not by polars' own reader: a damaged footer can make it abort the process.
+    """
+    return pl.DataFrame(pl.from_arrow(read_arrow(path)))
