@@ -142,6 +142,18 @@ def test_a_seal_names_the_file_that_is_missing_or_changed(tmp_path):
         verify(tmp_path, without=".safetensors")
 
 
+def test_a_linked_model_that_was_sealed_before_is_sealed_anew(tmp_path):
+    """A folder that this workflow made, for instance, in another study."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").write_text("{}")
+    for _ in range(2):
+        seal(tmp_path / "mine")
+        verify(tmp_path / "mine")
+    link_model(tmp_path / "mine", tmp_path / "linked")
+    verify(tmp_path / "linked")
+    assert not (tmp_path / "linked" / SEAL).is_symlink()
+
+
 def test_a_linked_model_is_sealed_too(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/config.json").write_text("{}")

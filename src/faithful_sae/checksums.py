@@ -22,7 +22,7 @@ def file_digest(path: Path) -> str:
 
 def seal(folder: Path, *files: Path) -> None:
     """Write the digests of files in the folder, of all if none is named, for `verify`."""
-    files = files or tuple(path for path in folder.rglob("*") if path.is_file())
+    files = files or tuple(p for p in folder.rglob("*") if p.is_file() and p != folder / SEAL)
     with written_whole(folder / SEAL) as temporary:
         temporary.write_text(
             "".join(f"{file_digest(path)}  {path.relative_to(folder)}\n" for path in sorted(files))

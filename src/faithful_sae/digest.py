@@ -21,20 +21,18 @@ def script_digest(script: Path) -> str:
 
     Raises FileNotFoundError for a module that the library does not have.
     """
-    tree = _without_docstrings(ast.parse(script.read_text()))
-    code = [ast.unparse(tree)]
-    seen: set[Path] = set()
-    todo = _imports(tree)
+    code: dict[Path, str] = {}
+    todo = [script]
     while todo:
-        name = todo.pop()
-        if name in WITHOUT_EFFECT:
-            continue
-        for file in _files(name):
-            if file not in seen:
-                seen.add(file)
-                todo += _imports(ast.parse(file.read_text()))
-    code += [ast.unparse(_without_docstrings(ast.parse(f.read_text()))) for f in sorted(seen)]
-    return hashlib.sha256("".join(code).encode()).hexdigest()[:16]
+        file = todo.pop()
+        if file not in code:
+            tree = _without_docstrings(ast.parse(file.read_text()))
+            code[file] = ast.unparse(tree)
+            for name in set(_imports(tree)) - WITHOUT_EFFECT:
+                todo += _files(name)
+    own = code.pop(script)  # first, since it may lie anywhere
+    whole = "".join([own, *(code[file] for file in sorted(code))])
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def folder_stamp(folder: Path) -> str:
