@@ -365,16 +365,26 @@ def test_firing_histogram_counts_every_latent_once():
     assert random.sum() == pytest.approx(0.5)
 
 
-def test_dose_response_puts_each_corpus_at_its_gap_with_its_name():
+def test_dose_response_puts_each_corpus_at_its_gap_in_the_colour_of_its_name():
     made = tables()
-    axes = _draw("dose_response", made).axes[0]
+    figure = _draw("dose_response", made)
+    axes = figure.axes[0]
     rows = made["summary"].filter(pl.col("metric") == "shared_feature_ratio").sort("mean")
     expected = [
         (0.5 * CORPORA.index(row["corpus"]), row["mean"], row["low"], row["high"])
         for row in rows.to_dicts()
     ]
     assert _intervals(axes) == [pytest.approx(row) for row in sorted(expected)]
-    assert [text.get_text() for text in axes.texts] == CORPORA
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == CORPORA
+    for i, named in enumerate(key.legend_handles):
+        (point,) = (
+            line
+            for line in axes.get_lines()
+            if line.get_marker() == named.get_marker() and len(line.get_xdata()) == 1
+        )
+        assert point.get_color() == named.get_color()
+        assert point.get_xdata()[0] == pytest.approx(0.5 * i)
 
 
 @pytest.mark.parametrize(("count", "fitted"), [(4, 0), (5, 1)])

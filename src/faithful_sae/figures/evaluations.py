@@ -125,7 +125,7 @@ def _short(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:.0f}"
     if 0 < abs(value) < 0.001:
-        return "<0.001"
+        return "<.001"  # a digit more is wider than its cell
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.1g}"
 
 

@@ -188,6 +188,7 @@ def dose_response(
         for axes in row.axes[-1]:
             axes.set_xlabel("settled surprise gap of the corpus (nats/token)")
     heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
+    legend(figure, corpus_lines(corpora, marker=True))
     return figure
 
 
@@ -195,10 +196,9 @@ def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[
     drawn = []
     table = table.sort("gap")
     points = table.select("corpus", "gap", "mean", "low", "high", "seeds").iter_rows()
-    for i, (corpus, gap, *interval) in enumerate(points):
+    for corpus, gap, *interval in points:
         drawn.append(Interval(*interval))
         draw_interval(axes, gap, drawn[-1], *looks(corpora)[corpus])
-        _label(axes, corpus, gap, drawn[-1].mean, above=i % 2 == 0, last=i == table.height - 1)
     known = table.filter(pl.col("mean").is_finite())
     if known["gap"].n_unique() >= CORPORA_FOR_A_LINE:
         x = known["gap"].to_numpy()
@@ -206,16 +206,3 @@ def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[
         axes.plot([x[0], x[-1]], [slope * x[0] + offset, slope * x[-1] + offset], "--", c=NEUTRAL)
     axes.margins(x=0.12, y=0.15)
     return drawn
-
-
-def _label(axes: Axes, corpus: str, x: float, y: float, above: bool, last: bool) -> None:
-    # The rightmost label runs to the left, where there is room; neighbours keep apart vertically.
-    axes.annotate(
-        corpus,
-        (x, y),
-        xytext=(-6 if last else 6, 4 if above else -11),
-        textcoords="offset points",
-        ha="right" if last else "left",
-        parse_math=False,
-        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
-    )
