@@ -23,22 +23,11 @@ include: "workflow/rules/report.smk"
 report: "workflow/report/workflow.rst"
 
 
-# Run where snakemake does, also on a cluster: what needs the network, which its nodes may lack, and
-# what takes seconds.
-localrules:
-    all,
-    fetch_archive,
-    fetch_model,
-    fetch_dataset,
-    link_model,
-    describe_model,
-    gather_table,
-    summarise,
-    draw_figures,
-
-
 rule all:
+    # The SAEs are results like the tables; they alone are not in the repository, so that a fresh
+    # clone runs the study instead of finding its published tables done.
     input:
+        GATHERED["training"],
         expand(
             "results/{study}/tables/{table}.csv", study=config["study"], table=TABLES
         ),

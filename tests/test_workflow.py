@@ -310,6 +310,22 @@ def test_configfile_replaces_the_default_study_instead_of_joining_it(study, tmp_
     assert "results/demo/" not in output and "wikipedia" not in output
 
 
+def test_a_fresh_clone_runs_its_study_although_its_tables_are_published(tmp_path):
+    copy_repository(tmp_path)
+    shutil.copytree(
+        ROOT / "results/demo",
+        tmp_path / "results/demo",
+        ignore=lambda folder, names: (
+            set(names) - {"tables", "figures"} if folder.endswith("demo") else set()
+        ),
+    )
+    jobs = planned(snakemake(tmp_path, "-n", directory="."))
+    assert jobs["train_sae"] == 12 and jobs["generate_corpus"] == 1 and jobs["gather_table"] == 10
+    figure = "results/demo/figures/shared_features.png"
+    redrawn = snakemake(tmp_path, "-n", figure, "-R", "draw_figures", directory=".")
+    assert set(planned(redrawn)) <= {"summarise", "draw_figures"}  # of the published tables alone
+
+
 def test_every_study_plans_without_a_network(study):
     for config in ["config.yaml", *sorted((study / "workflow/studies").glob("*.yaml"))]:
         output = snakemake(study, "-n", "--configfile", str(config), directory=".")

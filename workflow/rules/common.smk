@@ -43,6 +43,20 @@ if gpus() and workflow.local_exec:
     workflow.global_resources.setdefault("gpu", len(gpus()))
 
 
+# Run where snakemake does, also on a cluster: what needs the network, which its nodes may lack, and
+# what takes seconds.
+localrules:
+    all,
+    fetch_archive,
+    fetch_model,
+    fetch_dataset,
+    link_model,
+    describe_model,
+    gather_table,
+    summarise,
+    draw_figures,
+
+
 onstart:
     # Who forces jobs wants them from zero, not from where killed ones stood.
     forced = workflow.dag_settings
