@@ -25,7 +25,7 @@ from timing import RESULTS, write_table
 
 ROOT = Path(__file__).parents[1]
 BASE = {"tokens": 8_000, "d_sae": 512, "seeds": 2, "corpora": 2}
-DOUBLINGS = {"tokens": 2, "d_sae": 2, "seeds": 1, "corpora": 1}
+DOUBLINGS = {"tokens": 4, "d_sae": 4, "seeds": 2, "corpora": 2}
 MODEL = {
     "hidden_size": 256,
     "intermediate_size": 688,
@@ -102,6 +102,7 @@ def run(size: dict[str, int]) -> dict[str, float]:
         )
         if done.returncode:
             sys.exit(done.stdout[-2000:] + done.stderr[-4000:])
+        # Snakemake looks at a job's CPU time every 30 s at last: these miss a job's last seconds.
         by_rule: dict[str, float] = defaultdict(float)
         memory = 0.0
         for table in sorted((work / "results/logs").rglob("*.tsv")):
@@ -151,7 +152,7 @@ def draw(rows: list[dict]) -> None:
         for axis in axes[:, column]:
             axis.set_xscale("log", base=2)
             axis.set_yscale("log")
-        axes[2, column].set_xticks(x, [f"{v:,}" for v in x])
+        axes[2, column].set_xticks(x, [f"{v // 1000}k" if v > 7999 else f"{v:,}" for v in x])
         axes[2, column].set_xlabel({"tokens": "training tokens of a corpus"}.get(what, what))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center right", fontsize=8)
