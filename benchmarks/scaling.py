@@ -152,7 +152,7 @@ def draw(rows: list[dict]) -> None:
         for axis in axes[:, column]:
             axis.set_xscale("log", base=2)
             axis.set_yscale("log")
-        axes[2, column].set_xticks(x, [f"{v // 1000}k" if v > 7999 else f"{v:,}" for v in x])
+        axes[2, column].set_xticks(x, [f"{v // 1000}k" if v % 1000 == 0 else f"{v:,}" for v in x])
         axes[2, column].set_xlabel({"tokens": "training tokens of a corpus"}.get(what, what))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center right", fontsize=8)
