@@ -22,7 +22,17 @@ if TASKS:
         *gathered("{hook}/{sae}/probing"),
         *gathered("{hook}/probing", ["probing-baselines"]),
     ]
-TABLES = [*GATHERED, "summary"]
+SUMMARIES = ["summary", "differences", "dose_response", "claims"]
+TABLES = [*GATHERED, *SUMMARIES]
+# The outside texts that each corpus holds; a model's writing holds none.
+TEXTS = {
+    corpus: (
+        entry["of"]
+        if entry["source"] == "mixture"
+        else [] if entry["source"] in ("faithful", "written_by") else [corpus]
+    )
+    for corpus, entry in config["corpora"].items()
+}
 FIGURES = [
     "shared_features",
     "threshold_curves",
@@ -58,26 +68,27 @@ rule summarise:
     input:
         expand("results/{study}/tables/{table}.csv", table=GATHERED, allow_missing=True),
     output:
-        summary=report(
-            "results/{study}/tables/summary.csv",
-            caption=caption("summary"),
-            category="Tables",
-        ),
+        **{
+            table: report(
+                f"results/{{study}}/tables/{table}.csv",
+                caption=caption(table),
+                category="Tables",
+            )
+            for table in SUMMARIES
+        },
         sums="results/{study}/tables/SHA256SUMS",
     log:
         "results/logs/summarise/{study}.log",
     conda:
         "../../envs/plot.yaml"
     params:
+        texts=TEXTS,
+        models=[model for model in MODELS if model not in sources("models", "random_like")],
+        saes=[sae for sae, entry in config["saes"].items() if entry["training_tokens"]],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
-        tables=[
-            table
-            for table in ("reconstruction", "similarity", "fake_features", "probing")
-            if table in GATHERED
-        ],
         code=code_digest("summarise"),
     script:
         "../scripts/summarise.py"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
+from faithful_sae.figures.comparisons import claims, differences, dose_response
 from faithful_sae.figures.data import first_tokens, norms, training_curves
 from faithful_sae.figures.evaluations import (
     fake_features,
@@ -12,10 +13,12 @@ from faithful_sae.figures.evaluations import (
     probing,
     reconstruction,
 )
-from faithful_sae.figures.stability import dose_response, shared_features, threshold_curves
+from faithful_sae.figures.stability import shared_features, threshold_curves
 from faithful_sae.figures.style import save
 
 __all__ = [
+    "claims",
+    "differences",
     "dose_response",
     "draw",
     "fake_features",
@@ -55,9 +58,11 @@ def draw(
             tables["firing_frequencies"], corpora, min_activation
         ),
         "probing": lambda: probing(tables["probing"], corpora),
+        "differences": lambda: differences(tables["differences"], corpora),
         "dose_response": lambda: dose_response(
-            tables["summary"], tables["corpus_statistics"], corpora
+            tables["summary"], tables["corpus_statistics"], tables["dose_response"], corpora
         ),
+        "claims": lambda: claims(tables["claims"]),
         "first_tokens": lambda: first_tokens(tables["first_tokens"], corpora),
         "norms": lambda: norms(tables["norms"], corpora),
         "training_curves": lambda: training_curves(tables["training"], corpora),

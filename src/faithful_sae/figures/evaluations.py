@@ -31,7 +31,8 @@ from faithful_sae.figures.style import (
     seed_intervals,
     styled,
 )
-from faithful_sae.statistics import Interval, close_to
+from faithful_sae.headline import close_to
+from faithful_sae.statistics import Interval
 
 # Metric -> title and colour map; brighter is closer to the model in every panel.
 HEATMAPS = {

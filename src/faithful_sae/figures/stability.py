@@ -26,19 +26,8 @@ from faithful_sae.figures.style import (
     present,
     styled,
 )
-from faithful_sae.statistics import SHARED_THRESHOLD, Interval, close_to
-
-# Summary metric -> words on the axis of the dose-response panels.
-RESPONSES = {
-    "shared_feature_ratio": f"shared feature ratio\n(cosine > {SHARED_THRESHOLD})",
-    "mean_matched_cosine_above_null": "mean matched cosine\nabove the covariance null",
-    "fake_feature_ratio": "fake feature ratio",
-    # On the other corpora's text: on its own, an easy corpus would make its SAEs look good.
-    "ce_loss_increase:foreign": "CE loss increase on\nother corpora (nats/token)",
-}
-# With four corpora or fewer a line has at most two degrees of freedom: it would look like a trend
-# whatever the numbers are.
-CORPORA_FOR_A_LINE = 5
+from faithful_sae.headline import SHARED_THRESHOLD, close_to
+from faithful_sae.statistics import Interval
 
 
 @styled
@@ -161,48 +150,3 @@ def _columns(intervals: Iterable[Interval]) -> tuple[list[float], list[float], l
 def _null_curve(axes: Axes, table: pl.DataFrame, style: str, colour: str) -> None:
     curve = table.group_by("threshold").agg(pl.col("value").mean()).sort("threshold")
     axes.plot(curve["threshold"], curve["value"], style, color=colour, linewidth=1)
-
-
-@styled
-def dose_response(
-    summary: pl.DataFrame, corpus_statistics: pl.DataFrame, corpora: Sequence[str]
-) -> Figure:
-    """Headline metrics against how far the corpus is from what the model would write.
-
-    Dose: the settled surprise gap, NLL minus predictive entropy past the first positions
-    (nats/token; 0 for the model's own samples). A least-squares line appears from five corpora on:
-    through fewer points almost anything looks like a trend.
-    """
-    gaps = corpus_statistics.filter(
-        pl.col("metric") == "surprise_gap_settled", pl.col("corpus").is_in(corpora)
-    ).select("model", "corpus", gap="value")
-    shown = summary.filter(pl.col("metric").is_in(list(RESPONSES))).join(
-        gaps, on=["model", "corpus"]
-    )
-    figure, rows = canvas(shown, COMBINATION, (2, 2), 4.6)
-    drawn: list[Interval] = []
-    for row in rows:
-        for axes, (metric, label) in zip(row.axes.flat, RESPONSES.items(), strict=True):
-            drawn += _responses(axes, row.of(shown).filter(pl.col("metric") == metric), corpora)
-            axes.set_ylabel(label)
-        for axes in row.axes[-1]:
-            axes.set_xlabel("settled surprise gap of the corpus (nats/token)")
-    heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
-    legend(figure, corpus_lines(corpora, marker=True))
-    return figure
-
-
-def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
-    drawn = []
-    table = table.sort("gap")
-    points = table.select("corpus", "gap", "mean", "low", "high", "seeds").iter_rows()
-    for corpus, gap, *interval in points:
-        drawn.append(Interval(*interval))
-        draw_interval(axes, gap, drawn[-1], *looks(corpora)[corpus])
-    known = table.filter(pl.col("mean").is_finite())
-    if known["gap"].n_unique() >= CORPORA_FOR_A_LINE:
-        x = known["gap"].to_numpy()
-        slope, offset = np.polyfit(x, known["mean"].to_numpy(), 1)
-        axes.plot([x[0], x[-1]], [slope * x[0] + offset, slope * x[-1] + offset], "--", c=NEUTRAL)
-    axes.margins(x=0.12, y=0.15)
-    return drawn
