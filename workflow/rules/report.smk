@@ -5,7 +5,7 @@ OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
 """
 
-# What each table is gathered from. `summary` is made from other tables.
+# What each table is gathered from; SUMMARIES are made from these.
 GATHERED = {
     "corpus_statistics": gathered("corpus_statistics"),
     "first_tokens": gathered("first_tokens"),
@@ -33,6 +33,11 @@ TEXTS = {
     )
     for corpus, entry in config["corpora"].items()
 }
+# Controls are no evidence on the paper's claims: a studied model's random twin, an untrained SAE.
+EVIDENCE = {
+    "models": [m for m in MODELS if config["models"][m].get("model") not in MODELS],
+    "saes": [sae for sae in SAES if config["saes"][sae]["training_tokens"]],
+}
 FIGURES = [
     "shared_features",
     "threshold_curves",
@@ -40,7 +45,9 @@ FIGURES = [
     "fake_features",
     "firing_frequencies",
     *(["probing"] if TASKS else []),
+    *(["differences"] if len(CORPORA) > 1 else []),
     "dose_response",
+    *(["claims"] if EVIDENCE["saes"] and any(TEXTS[c] for c in CORPORA[1:]) else []),
     "first_tokens",
     "norms",
     "training_curves",
@@ -83,8 +90,8 @@ rule summarise:
         "../../envs/plot.yaml"
     params:
         texts=TEXTS,
-        models=[model for model in MODELS if model not in sources("models", "random_like")],
-        saes=[sae for sae, entry in config["saes"].items() if entry["training_tokens"]],
+        models=EVIDENCE["models"],
+        saes=EVIDENCE["saes"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
