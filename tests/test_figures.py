@@ -350,9 +350,8 @@ def test_fake_feature_marks_stand_at_the_ratios_of_every_input_with_their_interv
 
 def test_the_ceiling_is_a_line_where_it_fits_and_words_where_it_does_not():
     near = figures.fake_features(fake_features(ceiling=0.35), CORPORA, **CUT).axes[0]
-    assert [line.get_xdata()[0] for line in near.get_lines() if line.get_linestyle() == "--"] == [
-        0.35
-    ]
+    (line,) = [line for line in near.get_lines() if line.get_linestyle() == "--"]
+    assert line.get_xdata() == pytest.approx([0.35, 0.35])
     assert near.get_title("right") == ""
     far = figures.fake_features(fake_features(ceiling=0.9), CORPORA, **CUT).axes[0]
     assert far.get_title("right") == "ceiling 0.90, beyond this axis"
@@ -394,10 +393,12 @@ def test_norms_and_training_draw_the_numbers_of_their_tables():
 
 def test_firing_histograms_count_every_latent_once():
     axes = _draw("firing_frequencies").axes[0]
-    drawn = [patch.get_data().values for patch in axes.patches if not patch.get_fill()]
-    never = [float(line.get_ydata()[0]) for line in axes.get_lines() if len(line.get_xdata()) == 1]
-    assert never == pytest.approx([0.25, 0.5, 0.75, 0.0])
-    assert [values.sum() for values in drawn] == pytest.approx([0.75, 0.5, 0.25, 1.0])
+    heldout = axes.patches[0].get_data().values
+    points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert [line.get_marker() for line in points] == ["D", "o", "^", "s"]
+    assert [line.get_ydata()[0] for line in points] == pytest.approx([0.25, 0.5, 0.75, 0.0])
+    curves = [line.get_ydata() for line in axes.get_lines() if len(line.get_xdata()) > 2]
+    assert [sum(y) for y in (heldout, *curves)] == pytest.approx([0.75, 0.5, 0.25, 1.0])
 
 
 def test_dose_response_puts_each_corpus_at_its_gap_in_the_colour_of_its_name():

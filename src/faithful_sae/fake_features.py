@@ -44,7 +44,7 @@ def firings(sae: SAE, batches: Iterable[Tensor]) -> Iterator[Firings]:
     Kept whole, those of a TopK SAE take 8 * k * tokens bytes: 50 MB at k = 64 and 1e5 tokens.
     """
     for batch in batches:
-        for x in batch.split(ENCODE_TOKENS):
+        for x in torch.split(batch, ENCODE_TOKENS):
             with torch.inference_mode():
                 latents = sae.encode(x.to(sae.W_dec.device))
                 rows, columns = torch.nonzero(latents > 0, as_tuple=True)
@@ -170,9 +170,14 @@ def fake_features(
                     ("contrast_ratio", contrast_ratio(ratio, dense_ratio)),
                 ):
                     rows.append((name, cut, level, frequency, metric, value))
-    schema = dict.fromkeys(["random_input", "cut"], pl.String)
-    schema |= dict.fromkeys(["level", "frequency"], pl.Float64)
-    schema |= {"metric": pl.String, "value": pl.Float64}
+    schema = {
+        "random_input": pl.String,
+        "cut": pl.String,
+        "level": pl.Float64,
+        "frequency": pl.Float64,
+        "metric": pl.String,
+        "value": pl.Float64,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -11,7 +12,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from faithful_sae.figures.style import (
     COMBINATION,
@@ -42,6 +42,7 @@ class Mark(NamedTuple):
     filled: bool
 
 
+# The last one is of real text, the others of random tokens.
 MARKS = [
     Mark("fake_feature_ratio", UNIFORM, "uniform ids (the paper's)", "o", True),
     Mark("fake_not_dense_ratio", UNIFORM, "uniform ids, and not on text", "o", False),
@@ -49,11 +50,11 @@ MARKS = [
     Mark("fake_feature_ratio", SHUFFLED, "shuffled text", "s", True),
     Mark("dense_feature_ratio", None, "held-out text", "D", False),
 ]
-# Random input -> legend and line of its histogram.
-LINES = {
-    UNIFORM: ("uniform ids", "-"),
-    UNIGRAM: ("ids as frequent as in text", "--"),
-    SHUFFLED: ("shuffled text", ":"),
+# Random input -> legend, marker and line of its histogram.
+LINES: dict[str, tuple[str, str, Any]] = {
+    UNIFORM: ("uniform ids", "o", "-"),
+    UNIGRAM: ("ids as frequent as in text", "^", "--"),
+    SHUFFLED: ("shuffled text", "s", ":"),
 }
 
 
@@ -84,19 +85,19 @@ def fake_features(
     drawn: list[Interval] = []
     for row in rows:
         left, middle, right = row.axes[0]
-        ceiling = row.of(ceilings).group_by("frequency").agg(pl.col("value").mean())
+        ceiling = row.of(ceilings).select("frequency", "value").unique().sort("frequency")
         drawn += _marks(left, row.of(headline), corpora)
         _ceiling(left, ceiling.filter(close_to("frequency", frequency))["value"].item())
-        left.set_xlabel(
-            f"share of latents active (> {min_activation:g})\non > {frequency:.3g} of the tokens of"
-        )
+        share = f"{100 * frequency:.3g} % of the tokens of"
+        left.set_xlabel(f"share of latents active (> {min_activation:g})\non > {share}")
         drawn += _curves(middle, row.of(table.filter(absolute_cut(min_activation))), corpora)
-        ceiling = ceiling.sort("frequency")
         middle.plot(ceiling["frequency"], ceiling["value"], "--", color="black", linewidth=1)
         middle.axvline(frequency, color=NEUTRAL, linewidth=0.6)
         middle.set_xlabel("frequency cut,\nshare of uniform ids")
         middle.set_ylabel("fake feature ratio")
+        right.set_ylabel("fake feature ratio")
         drawn += _cuts(right, row.of(at_frequency), corpora, min_activation)
+        right.set_xlabel("activation cut: absolute,\nquantile of the latent's own")
     heading(figure, "Latents that fire often on random tokens", describe(drawn))
     keys = [
         Line2D([], [], color=NEUTRAL, linestyle="", marker=mark.marker, label=mark.label,
@@ -106,7 +107,9 @@ def fake_features(
     ceiling_key = Line2D(
         [], [], color="black", linestyle="--", label="ceiling: k / (frequency · d_sae)"
     )
-    legend(figure, [*keys, ceiling_key, *corpus_lines(corpora)], columns=3)
+    legend(figure, [*keys, ceiling_key], columns=2, where="outside lower left")
+    lines = corpus_lines(corpora)
+    legend(figure, lines, columns=math.ceil(len(lines) / 3), where="outside lower right")
     return figure
 
 
@@ -201,8 +204,9 @@ def firing_frequencies(
 ) -> Figure:
     """Histograms of how often latents fire, on held-out text and on random tokens.
 
-    Share of latents by log10 of the share of tokens on which they exceed `min_activation`; those
-    that never do stand apart at the left. Lines: mean over seeds, bands: lowest to highest seed.
+    Share of latents by log10 of the share of tokens on which they exceed `min_activation`, filled
+    for held-out text and as lines through the middles of the bins for random tokens; those that
+    never do stand apart at the left. Mean over seeds, bands and bars: lowest to highest seed.
     """
     table = table.filter(
         close_to("min_activation", min_activation), pl.col("corpus").is_in(corpora)
@@ -211,50 +215,57 @@ def firing_frequencies(
     fired = np.concatenate([table[name].to_numpy() for name in ("heldout", *LINES)])
     lowest = np.floor(np.log10(min(fired[fired > 0], default=0.1)))
     edges = np.linspace(lowest, 0, int(-lowest) * 4 + 1)
+    never = lowest * (1 + 0.08 * np.arange(4, 0, -1))  # places of those that never fire
     figure, rows = canvas(table, COMBINATION, (1, len(names)), 2.4, sharey=True)
     for row in rows:
         for axes, corpus in zip(row.axes[0], names, strict=True):
             part = row.of(table).filter(pl.col("corpus") == corpus)
-            _histogram(axes, part, "heldout", edges, looks(corpora)[corpus].colour, "-", 0.85)
-            for i, (name, (_, line)) in enumerate(LINES.items()):
-                _histogram(axes, part, name, edges, "black", line, 0.65 - 0.2 * i)
+            colour = looks(corpora)[corpus].colour
+            mean, low, high = _histogram(part, "heldout", edges)
+            axes.stairs(mean[1:], edges, fill=True, color=colour, alpha=0.4)
+            axes.stairs(high[1:], edges, baseline=low[1:], fill=True, color=colour, alpha=0.4)
+            _draw_range(axes, never[0], mean[0], low[0], high[0], colour, "D")
+            for x, (name, (_, marker, line)) in zip(never[1:], LINES.items(), strict=True):
+                mean, low, high = _histogram(part, name, edges)
+                middles = (edges[1:] + edges[:-1]) / 2
+                axes.fill_between(middles, low[1:], high[1:], color="black", alpha=0.1, linewidth=0)
+                axes.plot(middles, mean[1:], line, color="black", linewidth=1)
+                _draw_range(axes, x, mean[0], low[0], high[0], "black", marker)
             axes.set_title(corpus, parse_math=False)
             ticks = np.arange(0, lowest, -max(1, round(-lowest / 3)))
-            axes.set_xticks([lowest - 0.7, *ticks], ["never", *(f"{tick:.0f}" for tick in ticks)])
+            axes.set_xticks([never.mean(), *ticks], ["never", *(f"{tick:.0f}" for tick in ticks)])
             axes.set_yscale("symlog", linthresh=1e-3)
+            axes.set_ylim(bottom=0)
         row.axes[0, 0].set_ylabel("share of latents")
         row.axes[0, 0].figure.supxlabel(
             f"log10 of the share of tokens with activation > {min_activation:g}", fontsize=8
         )
     heading(figure, "How often latents fire", describe_range(table))
-    handles = [
-        Patch(color=NEUTRAL, alpha=0.5, label="on held-out text (corpus colour)"),
-        *(
-            Line2D([], [], color="black", linestyle=line, label=f"on {label}")
-            for label, line in LINES.values()
-        ),
-    ]
-    legend(figure, handles)
+    text = Line2D(
+        [], [], color=NEUTRAL, alpha=0.5, linewidth=6, marker="D", markeredgewidth=0,
+        label="on held-out text (corpus colour)",
+    )  # fmt: skip
+    random = [
+        Line2D([], [], color="black", linestyle=line, marker=marker, markersize=3, linewidth=1,
+               label=f"on {label}")
+        for label, marker, line in LINES.values()
+    ]  # fmt: skip
+    legend(figure, [text, *random])
     return figure
 
 
-def _histogram(
-    axes: Axes,
-    table: pl.DataFrame,
-    column: str,
-    edges: Any,
-    colour: str,
-    line: str,
-    never: float,
-) -> None:
+def _histogram(table: pl.DataFrame, column: str, edges: Any) -> Any:
+    """Share of latents that never fire and of those in each bin: mean, lowest and highest seed."""
     shares = []
     for _, part in table.group_by("seed", maintain_order=True):
         values = part[column].to_numpy()
         counts, _ = np.histogram(np.log10(values[values > 0]), edges)
         shares.append([np.mean(values == 0), *(counts / len(values))])
-    mean, low, high = np.mean(shares, 0), np.min(shares, 0), np.max(shares, 0)
-    axes.stairs(high[1:], edges, baseline=low[1:], fill=True, color=colour, alpha=0.2)
-    axes.stairs(mean[1:], edges, color=colour, linestyle=line)
-    x = edges[0] - 1.1 + never
-    axes.plot([x, x], [low[0], high[0]], color=colour)
-    axes.plot([x], [mean[0]], "o", color=colour)
+    return np.mean(shares, 0), np.min(shares, 0), np.max(shares, 0)
+
+
+def _draw_range(
+    axes: Axes, x: float, mean: float, low: float, high: float, colour: str, marker: str
+) -> None:
+    axes.plot([x, x], [low, high], color=colour, linewidth=1)
+    axes.plot([x], [mean], marker, color=colour, markersize=3)
