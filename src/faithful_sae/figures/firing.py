@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -97,7 +96,7 @@ def fake_features(
         middle.set_ylabel("fake feature ratio")
         right.set_ylabel("fake feature ratio")
         drawn += _cuts(right, row.of(at_frequency), corpora, min_activation)
-        right.set_xlabel("activation cut: absolute,\nquantile of the latent's own")
+        right.set_xlabel("activation cut: absolute,\nquantile of its own")
     heading(figure, "Latents that fire often on random tokens", describe(drawn))
     keys = [
         Line2D([], [], color=NEUTRAL, linestyle="", marker=mark.marker, label=mark.label,
@@ -108,8 +107,7 @@ def fake_features(
         [], [], color="black", linestyle="--", label="ceiling: k / (frequency · d_sae)"
     )
     legend(figure, [*keys, ceiling_key], columns=2, where="outside lower left")
-    lines = corpus_lines(corpora)
-    legend(figure, lines, columns=math.ceil(len(lines) / 3), where="outside lower right")
+    legend(figure, corpus_lines(corpora), columns=2, where="outside lower right")
     return figure
 
 
