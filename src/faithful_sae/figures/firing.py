@@ -135,7 +135,7 @@ def _marks(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Inte
         axes.axhline(y - 0.5, color=NEUTRAL, linewidth=0.3)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # a mark at 0 stays in sight
     return drawn
 
 
@@ -241,11 +241,11 @@ def firing_frequencies(
     heading(figure, "How often latents fire", describe_range(table))
     text = Line2D(
         [], [], color=NEUTRAL, alpha=0.5, linewidth=6, marker="D", markeredgewidth=0,
-        label="on held-out text (corpus colour)",
+        label="held-out text (corpus colour)",
     )  # fmt: skip
     random = [
         Line2D([], [], color="black", linestyle=line, marker=marker, markersize=3, linewidth=1,
-               label=f"on {label}")
+               label=label)
         for label, marker, line in LINES.values()
     ]  # fmt: skip
     legend(figure, [text, *random])
@@ -266,4 +266,4 @@ def _draw_range(
     axes: Axes, x: float, mean: float, low: float, high: float, colour: str, marker: str
 ) -> None:
     axes.plot([x, x], [low, high], color=colour, linewidth=1)
-    axes.plot([x], [mean], marker, color=colour, markersize=3)
+    axes.plot([x], [mean], marker, color=colour, markersize=3, clip_on=False)
