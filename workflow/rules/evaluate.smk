@@ -87,9 +87,7 @@ rule similarity_between_corpora:
 rule fake_features:
     input:
         saes=expand(SAE, seed=SEEDS, allow_missing=True),
-        random=[
-            path for name in RANDOM_INPUTS for path in activations("heldout", name)
-        ],
+        random=[path for name in RANDOM_INPUTS for path in activations("heldout", name)],
         heldout=activations("heldout"),
     output:
         fake_features="results/{study}/{model}/{corpus}/{hook}/{sae}/fake_features.parquet",
