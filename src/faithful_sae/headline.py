@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from faithful_sae.random_inputs import UNIFORM
+
 PLACE = ["model", "hook", "sae"]
 GROUP = [*PLACE, "corpus", "metric"]
 RECONSTRUCTION_METRICS = [
@@ -19,9 +21,6 @@ RECONSTRUCTION_METRICS = [
     "l0",
 ]
 FOREIGN_METRICS = ["explained_variance", "mse", "ce_loss_increase"]
-# The random input and the kind of cut of the paper's Fake Feature Ratio.
-PAPER_INPUT = "uniform-tokens"
-PAPER_CUT = "absolute"
 # The cosine of the headline Shared Feature Ratio (FaithfulSAE).
 SHARED_THRESHOLD = 0.7
 
@@ -86,6 +85,11 @@ def close_to(column: str, value: float) -> pl.Expr:
     return (pl.col(column) - value).abs() < 1e-9
 
 
+def absolute_cut(min_activation: float) -> pl.Expr:
+    """Fake features of latents above this activation, not above a quantile of their own."""
+    return (pl.col("cut") == "absolute") & close_to("level", min_activation)
+
+
 def _foreign(kept: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> pl.DataFrame:
     """Rows on outside texts that the SAE was not trained on: each is as new to it as the others."""
     outside = [corpus for corpus, held in texts.items() if list(held) == [corpus]]
@@ -107,9 +111,9 @@ def _average(table: pl.DataFrame) -> pl.DataFrame:
 def _fake(table: pl.DataFrame, frequency: float, min_activation: float) -> list[pl.DataFrame]:
     """The paper's ratio, and beside it what one at a time of its choices does to it."""
     at = table.filter(close_to("frequency", frequency))
-    paper_cut = (pl.col("cut") == PAPER_CUT) & close_to("level", min_activation)
+    paper_cut = absolute_cut(min_activation)
     ratio = pl.col("metric") == "fake_feature_ratio"
-    paper = at.filter(paper_cut, pl.col("random_input") == PAPER_INPUT)
+    paper = at.filter(paper_cut, pl.col("random_input") == UNIFORM)
     if paper.is_empty() and not table.is_empty():
         raise ValueError(
             f"no fake_feature_ratio at frequency {frequency} and min_activation {min_activation}: "
@@ -117,11 +121,11 @@ def _fake(table: pl.DataFrame, frequency: float, min_activation: float) -> list[
         )
     return [
         paper.filter(pl.col("metric").is_in(["fake_feature_ratio", "fake_not_dense_ratio"])),
-        at.filter(paper_cut, ratio, pl.col("random_input") != PAPER_INPUT).with_columns(
+        at.filter(paper_cut, ratio, pl.col("random_input") != UNIFORM).with_columns(
             metric=pl.format("fake_feature_ratio:{}", "random_input")
         ),
         at.filter(
-            pl.col("cut") != PAPER_CUT, ratio, pl.col("random_input") == PAPER_INPUT
+            pl.col("cut") != "absolute", ratio, pl.col("random_input") == UNIFORM
         ).with_columns(metric=pl.format("fake_feature_ratio:{}_{}", "cut", "level")),
     ]
 
