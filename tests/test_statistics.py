@@ -9,7 +9,12 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from faithful_sae.statistics import pair_interval, seed_interval, summarise
+from faithful_sae.statistics import (
+    over_probe_seeds,
+    pair_interval,
+    seed_interval,
+    summarise,
+)
 
 PLACE = {"model": "m", "corpus": "c", "hook": "h", "sae": "s"}
 RECONSTRUCTION = PLACE | {"eval_corpus": "c", "positions": "kept", "metric": "fvu", "seed": 0}
@@ -23,10 +28,18 @@ SIMILARITY = PLACE | {
     "threshold": 0.7,
 }
 FAKE = PLACE | {"seed": 0, "min_activation": 1.0, "frequency": 0.1, "metric": "fake_feature_ratio"}
-PROBING = PLACE | {"seed": 0, "task": "t", "features": "latents", "k": None, "metric": "accuracy"}
+PROBING = PLACE | {
+    "seed": 0,
+    "probe_seed": 0,
+    "task": "t",
+    "features": "latents",
+    "k": None,
+    "metric": "accuracy",
+}
 SCHEMA = {
     "seed": pl.Int64,
     "seed_b": pl.Int64,
+    "probe_seed": pl.Int64,
     "k": pl.Int64,
     "value": pl.Float64,
     "threshold": pl.Float64,
@@ -198,7 +211,7 @@ def test_summary_takes_fake_features_at_the_given_cut_and_full_probes_on_latents
             {"task": "u", "value": 0.5},
             {"k": 5, "value": 9.0},
             {"metric": "macro_f1", "value": 9.0},
-            {"features": "raw", "corpus": "", "sae": "", "seed": -1, "value": 9.0},
+            {"features": "raw", "corpus": "", "sae": "", "seed": None, "value": 9.0},
         ),
     )
     assert {metric: row[0] for metric, row in made.items()} == {
@@ -206,6 +219,16 @@ def test_summary_takes_fake_features_at_the_given_cut_and_full_probes_on_latents
         "probing_accuracy:t": 0.75,
         "probing_accuracy:u": 0.5,
     }
+
+
+def test_probe_seeds_are_repeats_within_an_sae_seed_and_no_units():
+    values = [(0, 0, 0.5), (0, 1, 0.7), (1, 0, 0.7), (1, 1, 0.9)]
+    probing = table(PROBING, *({"seed": s, "probe_seed": p, "value": v} for s, p, v in values))
+    expected = tuple(seed_interval({0: 0.6, 1: 0.8}))
+    assert summary(probing=probing)["probing_accuracy:t"] == pytest.approx(expected)
+    assert over_probe_seeds(probing.drop("probe_seed").unique("seed")).height == 2  # older tables
+    with pytest.raises(ValueError, match="several values"):
+        over_probe_seeds(pl.concat([probing, probing[:1].with_columns(value=pl.lit(0.1))]))
 
 
 def test_a_cut_that_was_never_measured_is_an_error_naming_it():

@@ -114,9 +114,9 @@ def summarise(
     of different corpora; similarity within a corpus, shared at
     cosine 0.7; `mean_matched_cosine_above_null` subtracts the mean of the corpus' covariance null
     and takes it as known; fake features at the study's `frequency` and `min_activation`; probes on
-    all latents, one metric per task (`probing` is None in a study without tasks). A metric without
-    rows (say, pairs in a one-seed study) is absent. Raises ValueError when a value occurs twice or
-    the fake-feature cut was never measured.
+    all latents, one metric per task, the mean over probe seeds (`probing` is None in a study
+    without tasks). A metric without rows (say, pairs in a one-seed study) is absent. Raises
+    ValueError when a value occurs twice or the fake-feature cut was never measured.
     """
     fake = fake_features.filter(
         pl.col("metric") == "fake_feature_ratio",
@@ -145,13 +145,29 @@ def summarise(
     )
     parts = [own, foreign, fake]
     if probing is not None:
-        probes = probing.filter(
+        probes = over_probe_seeds(probing).filter(
             pl.col("features") == "latents", pl.col("k").is_null(), pl.col("metric") == "accuracy"
         )
         parts.append(probes.with_columns(metric=pl.format("probing_accuracy:{}", "task")))
     by_seed = pl.concat([table.select(*GROUP, "seed", "value") for table in parts])
     rows = _intervals(by_seed, ["seed"]) + _intervals(_pairs(similarity), ["seed", "seed_b"])
     return pl.DataFrame(rows, schema=SUMMARY_SCHEMA, orient="row").sort(GROUP)
+
+
+def over_probe_seeds(probing: pl.DataFrame) -> pl.DataFrame:
+    """Probes averaged over `probe_seed`: one value per SAE seed, which stays the unit of intervals.
+
+    Every SAE is probed on the documents of the same probe seeds, so these are repeats, not units.
+    Raises ValueError when a probe seed occurs twice.
+    """
+    place = [name for name in probing.columns if name not in ("probe_seed", "value")]
+    repeated = probing.filter(probing.select(pl.exclude("value")).is_duplicated())
+    if not repeated.is_empty():
+        raise ValueError(
+            f"several values for {repeated.drop('value').row(0, named=True)}: "
+            "gather every table once"
+        )
+    return probing.group_by(place, maintain_order=True).agg(pl.col("value").mean())
 
 
 def close_to(column: str, value: float) -> pl.Expr:

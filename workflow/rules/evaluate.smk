@@ -136,6 +136,7 @@ rule probing:
         tasks=TASKS,
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),
+        probe_seeds=lookup(dpath="evaluations/probing/seeds", within=config),
         code=code_digest("probing"),
     script:
         "../scripts/probing.py"
@@ -157,8 +158,13 @@ rule probing_baselines:
         "../../envs/torch.yaml"
     params:
         seeds=SEEDS,
+        dictionaries={
+            name: (sae["expansion"], sae["k"]) for name, sae in config["saes"].items()
+        },
         tasks=TASKS,
         positions=config["positions"],
+        k=lookup(dpath="evaluations/probing/k", within=config),
+        probe_seeds=lookup(dpath="evaluations/probing/seeds", within=config),
         code=code_digest("probing_baselines"),
     script:
         "../scripts/probing_baselines.py"

@@ -29,7 +29,7 @@ FIGURES = [
     "reconstruction",
     "fake_features",
     "firing_frequencies",
-    *(["probing"] if TASKS else []),
+    *(["probing", "sparse_probing"] if TASKS else []),
     "dose_response",
     "first_tokens",
     "norms",

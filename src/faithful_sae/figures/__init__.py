@@ -9,9 +9,9 @@ from faithful_sae.figures.data import first_tokens, norms, training_curves
 from faithful_sae.figures.evaluations import (
     fake_features,
     firing_frequencies,
-    probing,
     reconstruction,
 )
+from faithful_sae.figures.probing import probing, sparse_probing
 from faithful_sae.figures.stability import dose_response, shared_features, threshold_curves
 from faithful_sae.figures.style import save
 
@@ -26,6 +26,7 @@ __all__ = [
     "reconstruction",
     "save",
     "shared_features",
+    "sparse_probing",
     "threshold_curves",
     "training_curves",
 ]
@@ -55,6 +56,7 @@ def draw(
             tables["firing_frequencies"], corpora, min_activation
         ),
         "probing": lambda: probing(tables["probing"], corpora),
+        "sparse_probing": lambda: sparse_probing(tables["probing"], corpora),
         "dose_response": lambda: dose_response(
             tables["summary"], tables["corpus_statistics"], corpora
         ),

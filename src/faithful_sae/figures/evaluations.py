@@ -1,4 +1,4 @@
-"""Figures on what SAEs reconstruct, which latents fire without cause, and what probes read."""
+"""Figures on what SAEs reconstruct, and on which latents fire without cause."""
 
 from __future__ import annotations
 
@@ -44,12 +44,6 @@ FAKE_BARS = {
     "fake_feature_ratio": ("fake: dense on random tokens", "", 1.0),
     "dense_feature_ratio": ("dense on held-out text", "////", 0.5),
     "fake_not_dense_ratio": ("fake, and not dense on text", "....", 0.25),
-}
-FEATURES = {
-    "raw": "raw",
-    "latents": "latents",
-    "reconstruction": "recon-\nstruction",
-    "random_dictionary": "random\ndictionary",
 }
 
 
@@ -271,51 +265,3 @@ def _histogram(
     x = edges[0] - 1.1 + never
     axes.plot([x, x], [low[0], high[0]], color=colour)
     axes.plot([x], [mean[0]], "o", color=colour)
-
-
-@styled
-def probing(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
-    """Accuracy of probes on each task: raw activations, latents, reconstruction, random dictionary.
-
-    Full probes only (k null). Dotted: always saying the most frequent class.
-    """
-    full = table.filter(pl.col("metric") == "accuracy", pl.col("k").is_null())
-    of_saes = full.filter(pl.col("corpus").is_in(corpora))
-    tasks = sorted(set(of_saes["task"]))
-    figure, rows = canvas(of_saes, COMBINATION, (1, len(tasks)), 2.5)
-    baselines = full.filter(pl.col("features").is_in(["raw", "majority"])).drop("sae")
-    drawn: list[Interval] = []
-    for row in rows:
-        for axes, task in zip(row.axes[0], tasks, strict=True):
-            drawn += _task(axes, row.of(of_saes).filter(pl.col("task") == task), corpora)
-            _baselines(axes, row.of(baselines).filter(pl.col("task") == task))
-            axes.set_title(task, parse_math=False)
-        row.axes[0, 0].set_ylabel("accuracy on test documents")
-    heading(figure, "What linear probes read from each kind of feature", describe(drawn))
-    majority = Line2D([], [], color=NEUTRAL, linestyle=":", label="most frequent class")
-    raw = Line2D([], [], color="black", marker="_", linestyle="", label="raw (needs no SAE)")
-    legend(figure, [*corpus_lines(corpora, marker=True), raw, majority], columns=6)
-    return figure
-
-
-def _task(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
-    names = present(corpora, table)
-    points = seed_intervals(table, ["features", "corpus"])
-    for (features, corpus), interval in points.items():
-        shift = (names.index(corpus) - (len(names) - 1) / 2) * 0.8 / len(names)
-        draw_interval(
-            axes, list(FEATURES).index(features) + shift, interval, *looks(corpora)[corpus]
-        )
-    axes.set_xticks(range(len(FEATURES)), list(FEATURES.values()), rotation=90)
-    axes.set_xlim(-0.6, len(FEATURES) - 0.4)
-    return list(points.values())
-
-
-def _baselines(axes: Axes, table: pl.DataFrame) -> None:
-    # Of all seeds: they differ by the probe's validation split alone, the majority by nothing.
-    for accuracy in table.filter(pl.col("features") == "majority")["value"].unique():
-        axes.axhline(accuracy, linestyle=":", color=NEUTRAL)
-    raw = table.filter(pl.col("features") == "raw")["value"].to_numpy()
-    if len(raw):
-        axes.fill_between([-0.35, 0.35], raw.min(), raw.max(), color="black", alpha=0.2)
-        axes.plot([-0.35, 0.35], [raw.mean(), raw.mean()], color="black")
