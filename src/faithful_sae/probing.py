@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from faithful_sae.arrow import read_arrow
@@ -113,7 +114,7 @@ def random_dictionary(centre: Tensor, expansion: int, k: int, seed: int) -> SAE:
 
 def mean_activation(tasks: Collection[Task]) -> Tensor:
     """Mean over all tokens of all tasks, [d_in]; no label is looked at."""
-    total = sum(task.activations.sum(0, dtype=torch.float64) for task in tasks)
+    total = torch.stack([task.activations.sum(0, dtype=torch.float64) for task in tasks]).sum(0)
     return (total / sum(len(task.activations) for task in tasks)).float()
 
 
@@ -136,8 +137,9 @@ def probe_features(
     for probe_seed, draw in draws.items():
         rows += _rows(features, None, probe_seed, probe(x, y, draw))
         for k in sparse_k:
-            few = k_sparse_features(x[draw.train], y[draw.train], k)
-            rows += _rows(features, k, probe_seed, probe(x[:, few].toarray(), y, draw))
+            columns = k_sparse_features(x[draw.train], y[draw.train], k)
+            few = sparse.csr_array(x[:, columns]).toarray()
+            rows += _rows(features, k, probe_seed, probe(few, y, draw))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
