@@ -164,7 +164,7 @@ def test_the_latents_of_a_sparse_probe_are_chosen_on_training_documents(monkeypa
     (draw,) = draw_rows(made, [0]).values()
     y = classes_of(made)
     x = np.zeros((len(y), 2))
-    x[draw.test, 0] = y[draw.test]  # tells the test documents apart, and no other
+    x[draw.test, 0] = 100 * y[draw.test]  # tells the test documents apart, and no other
     x[:, 1] = np.random.default_rng(0).normal(size=len(y)) + 0.5 * y
     seen = []
     monkeypatch.setattr(probing, "probe", lambda x, y, draw: seen.append(x) or {"accuracy": 0.0})
