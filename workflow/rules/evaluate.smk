@@ -154,6 +154,8 @@ rule probing_baselines:
         "results/{study}/{model}/probing-baselines/{hook}/probing.parquet",
     log:
         "results/logs/probing_baselines/{study}/{model}/{hook}.log",
+    benchmark:
+        "results/logs/probing_baselines/{study}/{model}/{hook}.tsv"
     conda:
         "../../envs/torch.yaml"
     params:
