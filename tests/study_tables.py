@@ -21,10 +21,18 @@ FAKE = PLACE | {
     "frequency": 0.1,
     "metric": "fake_feature_ratio",
 }
-PROBING = PLACE | {"seed": 0, "task": "t", "features": "latents", "k": None, "metric": "accuracy"}
+PROBING = PLACE | {
+    "seed": 0,
+    "probe_seed": 0,
+    "task": "t",
+    "features": "latents",
+    "k": None,
+    "metric": "accuracy",
+}
 SCHEMA = {
     "seed": pl.Int64,
     "seed_b": pl.Int64,
+    "probe_seed": pl.Int64,
     "k": pl.Int64,
     "value": pl.Float64,
     "threshold": pl.Float64,

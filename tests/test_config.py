@@ -90,7 +90,7 @@ def test_defaults_are_filled_in_nested_and_in_named_entries():
     assert "temperature" not in config["corpora"]["films"]
     assert config["tasks"]["spam"]["examples"] == 5000
     assert config["evaluations"]["fake_features"]["min_activation"] == 1.0
-    assert config["evaluations"]["probing"]["k"] == [1, 5, 20]
+    assert config["evaluations"]["probing"] == {"k": [1, 5, 20], "seeds": [0, 1, 2]}
     assert config["figures"]["dpi"] == 150
 
 
@@ -224,6 +224,11 @@ WRONG = [
         r"saes.small.architecture: 'top_k' is unknown; did you mean",
     ),
     ("activations/dtype", "float8", r"activations.dtype: 'float8' is unknown; did you mean float"),
+    (
+        "tasks/made",
+        {"source": "swapped_words", "archive": "wheel", "member": "a", "reader": "sms_spam"},
+        r"tasks.made.reader: 'sms_spam' is unknown; valid here: dialogue",
+    ),
     # missing keys
     ("study", DELETED, r"study: this key is required \(folder"),
     ("seeds", DELETED, r"seeds: this key is required"),
@@ -234,6 +239,7 @@ WRONG = [
     # ranges
     ("saes/small/k", 0, r"saes.small.k: 0 is less than the minimum of 1"),
     ("seeds", [], r"seeds: \[\] "),
+    ("evaluations/probing/seeds", [], r"evaluations.probing.seeds: \[\] "),
     ("seeds", [1, 1], r"seeds: \[1, 1\] has non-unique elements"),
     ("corpora/own/top_p", 0, r"corpora.own.top_p: 0 is less"),
     ("evaluations/similarity", {"thresholds": [0.5]}, r"evaluations.similarity.thresholds: .*0\.7"),

@@ -28,6 +28,7 @@ from faithful_sae.sae import SAE
 from faithful_sae.similarity import similarity_of_seeds
 from faithful_sae.statistics import Interval, seed_interval
 from faithful_sae.summary import summarise
+from faithful_sae.tables import read_csv
 
 CORPORA = ["faithful", "code"]
 SEEDS = [0, 1, 2]
@@ -138,19 +139,27 @@ def firing(seeds=SEEDS):
 
 
 def probing(seeds=SEEDS):
-    rows = [
+    of_seeds = [
         (corpus, "topk", seed, features, k, value + 0.01 * seed)
-        for corpus in CORPORA
-        for seed in seeds
-        for features, k, value in [
-            ("latents", None, 0.8),
-            ("latents", 5, 0.1),
-            ("reconstruction", None, 0.7),
-            ("random_dictionary", None, 0.65),
+        for corpus, kinds in [
+            *((c, {"latents": 0.8, "reconstruction": 0.7}) for c in CORPORA),
+            ("", {"random_dictionary": 0.65}),
         ]
+        for seed in seeds
+        for features, full in kinds.items()
+        for k, value in [(None, full), (1, full - 0.2), (5, full - 0.1)]
+        if k is None or features != "reconstruction"
     ]
-    rows += [("", "", -1, "raw", None, 0.9), ("", "", -1, "majority", None, 0.6)]
-    columns = ["corpus", "sae", "seed", "features", "k", "value"]
+    rows = [
+        (*place, probe_seed, value + 0.02 * probe_seed)
+        for *place, value in [
+            *of_seeds,
+            ("", "", None, "raw", None, 0.9),
+            ("", "", None, "majority", None, 0.6),
+        ]
+        for probe_seed in (-1, 0, 1)  # so that the mean over them is the value
+    ]
+    columns = ["corpus", "sae", "seed", "features", "k", "probe_seed", "value"]
     place = {"model": "m", "hook": "resid_pre.1", "task": "spam", "metric": "accuracy"}
     return _table(rows, columns, **place)
 
@@ -212,6 +221,7 @@ OF_EVALUATIONS = [
     "probing",
     "reconstruction",
     "shared_features",
+    "sparse_probing",
     "threshold_curves",
 ]
 NAMES = [name for name in figures.__all__ if name not in ("draw", "save")]
@@ -364,12 +374,41 @@ def test_a_cut_that_was_not_measured_is_named():
         figures.fake_features(fake_features(), CORPORA, min_activation=1.0, frequency=0.3)
 
 
-def test_probing_leaves_out_sparse_probes_and_draws_raw_and_majority_as_lines():
+def test_probing_averages_over_probe_seeds_before_it_takes_intervals_over_seeds():
     (axes,) = _draw("probing").axes
-    means = sorted({round(mean, 6) for _, mean, _, _ in _intervals(axes)})
-    assert means == pytest.approx([0.66, 0.71, 0.81])
+    drawn = _intervals(axes)
+    means = sorted({round(mean, 6) for _, mean, _, _ in drawn})
+    assert means == pytest.approx([0.66, 0.71, 0.81])  # no sparse probe among them
+    half = seed_interval({0: 0.0, 1: 0.01, 2: 0.02}).high - 0.01
+    assert all((low, high) == pytest.approx((m - half, m + half)) for _, m, low, high in drawn)
+    assert len(drawn) == 2 * len(CORPORA) + 1
     assert _line(axes, [-0.35, 0.35]) == pytest.approx(0.9)
     assert _line(axes, [0, 1]) == pytest.approx(0.6)
+    shade = axes.collections[-1].get_paths()[0].vertices[:, 1]
+    assert (shade.min(), shade.max()) == pytest.approx((0.88, 0.92))
+
+
+def test_sparse_probing_draws_latents_and_the_random_dictionary_against_k():
+    (axes,) = _draw("sparse_probing").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "5", "all"]
+    drawn = _intervals(axes)
+    for x in range(3):
+        near = sorted(mean for place, mean, _, _ in drawn if abs(place - x) < 0.5)
+        latents, dictionary = 0.61 + 0.1 * x, 0.46 + 0.1 * x
+        assert near == pytest.approx([dictionary, latents, latents])
+    curves = [line for line in axes.get_lines() if line.get_linewidth() == 0.8]
+    assert [np.round(line.get_ydata(), 2).tolist() for line in curves] == [
+        *([[0.61, 0.71, 0.81]] * 2),
+        [0.46, 0.56, 0.66],
+    ]
+    assert _line(axes, [-0.4, 2.4]) == pytest.approx(0.9)
+
+
+def test_probes_of_the_published_study_are_drawn_although_they_had_one_draw():
+    published = read_csv(Path(__file__).parents[1] / "results/demo/tables/probing.csv")
+    corpora = published["corpus"].unique(maintain_order=True).drop_nulls().to_list()
+    for figure in (figures.probing, figures.sparse_probing):
+        figure(published, corpora).savefig(BytesIO(), format="png", dpi=20)
 
 
 def test_first_tokens_are_the_likeliest_under_either_with_blanks_and_glyphs_escaped():

@@ -134,6 +134,15 @@ def test_probes_are_averaged_over_tasks_and_over_sparsities():
     }
 
 
+def test_probe_seeds_are_repeats_within_an_sae_seed_and_no_units():
+    rows = [(0, 0, 0.5), (0, 1, 0.7), (1, 0, 0.7), (1, 1, 0.9)]
+    probing = table(PROBING, *({"seed": s, "probe_seed": p, "value": v} for s, p, v in rows))
+    found = read(probing=probing).by_seed.filter(pl.col("metric") == "probing_accuracy")
+    assert dict(found.select("seed", "value").iter_rows()) == pytest.approx({0: 0.6, 1: 0.8})
+    with pytest.raises(ValueError, match="several values"):
+        read(probing=pl.concat([probing, probing[:1].with_columns(value=pl.lit(0.1))]))
+
+
 def test_a_cut_that_was_never_measured_is_an_error_naming_it():
     with pytest.raises(ValueError, match="frequency 0.1 and min_activation 1.0"):
         read(fake_features=table(FAKE, {"frequency": 0.2, "value": 0.5}))

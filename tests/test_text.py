@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faithful_sae.archives import read_member
+from faithful_sae.swapped_words import swapped_words
 from faithful_sae.text import (
     CORPUS_READERS,
     TASK_READERS,
@@ -22,6 +23,7 @@ from faithful_sae.text import (
     read_path,
     read_path_task,
     read_stdlib,
+    read_task,
 )
 
 # Texts with anything that UTF-8 can say. A leading U+FEFF is a byte order mark, not text.
@@ -191,6 +193,11 @@ def test_sentiment_is_the_sign_of_the_rating_with_or_without_a_header(tmp_path: 
     assert task(tmp_path, b"id\tsentiment\ttext\r\n" + rows, "vader_sentiment") == expected
 
 
+def test_sentiment_is_of_text_and_not_of_the_html_it_was_stored_as(tmp_path: Path) -> None:
+    rows = b"1\t2.5\tme &amp; you &lt;3\n"
+    assert task(tmp_path, rows, "vader_sentiment") == [("me & you <3", "positive")]
+
+
 def test_spam_reads_quoted_commas_and_line_breaks(tmp_path: Path) -> None:
     data = b',spam,text\n0,0,"Yes, ""dear""\nsoon"\n1,1,Win now\n'
     assert task(tmp_path, data, "sms_spam") == [('Yes, "dear"\nsoon', "ham"), ("Win now", "spam")]
@@ -199,6 +206,14 @@ def test_spam_reads_quoted_commas_and_line_breaks(tmp_path: Path) -> None:
 def test_questions_lose_their_fine_class_and_their_repeats(tmp_path: Path) -> None:
     data = b"NUM:date When ?\nHUM:ind Who ?\nNUM:date When ?\nNUM:other When ?\n"
     assert task(tmp_path, data, "trec_question") == [("When ?", "NUM"), ("Who ?", "HUM")]
+
+
+def test_a_task_of_swapped_words_is_made_of_the_sentences_of_a_text(tmp_path: Path) -> None:
+    sentences = [f"The quick fox number {n}o jumps over the lazy dog." for n in "abcdefgh"]
+    archive = make_wheel(tmp_path, "news.txt", "\n".join(sentences).encode())
+    entry = {"source": "swapped_words", "member": "news.txt", "reader": "lines"}
+    assert list(read_task(entry, archive)) == list(swapped_words(sentences))
+    assert {label for _, label in read_task(entry, archive)} == {"real", "swapped"}
 
 
 # Python's own sources

@@ -82,7 +82,7 @@ def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(stud
     }
     pngs = {path.stem for path in (results / "figures").glob("*.png")}
     assert pngs == {path.stem for path in (results / "figures").glob("*.pdf")}
-    assert len(pngs) == 10
+    assert len(pngs) == 11
     assert "Nothing to be done" in snakemake(study, "--cores", "1")
 
 
@@ -185,7 +185,7 @@ EDITS = {
         "list(params.thresholds),",
         {"similarity"} | REPORT,
     ),
-    "k": (CONFIG, "k: 4", "k: 5", TRAINING),
+    "k": (CONFIG, "k: 4", "k: 5", TRAINING | {"probing_baselines"}),
     "learning rate": (CONFIG, "k: 4", "k: 4\n    lr: 0.01", TRAINING),
     "another seed": (
         CONFIG,
@@ -205,6 +205,12 @@ EDITS = {
         "pack: false",
         {"tokenize_corpus", "random_tokens", "corpus_statistics"}
         | ACTIVATIONS - {"probing_baselines"},
+    ),
+    "probe seeds": (
+        CONFIG,
+        "k: [1, 5]",
+        "k: [1, 5], seeds: [0, 1]",
+        {"probing", "probing_baselines"} | REPORT,
     ),
     "a task": (
         CONFIG,

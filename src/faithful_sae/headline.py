@@ -85,6 +85,22 @@ def close_to(column: str, value: float) -> pl.Expr:
     return (pl.col(column) - value).abs() < 1e-9
 
 
+def over_probe_seeds(probing: pl.DataFrame) -> pl.DataFrame:
+    """Probes averaged over `probe_seed`: one value per SAE seed, which stays the unit of intervals.
+
+    Every SAE is probed on the documents of the same probe seeds, so these are repeats, not units.
+    Raises ValueError when a probe seed occurs twice.
+    """
+    place = [name for name in probing.columns if name not in ("probe_seed", "value")]
+    repeated = probing.filter(probing.select(pl.exclude("value")).is_duplicated())
+    if not repeated.is_empty():
+        raise ValueError(
+            f"several values for {repeated.drop('value').row(0, named=True)}: "
+            "gather every table once"
+        )
+    return probing.group_by(place, maintain_order=True).agg(pl.col("value").mean())
+
+
 def absolute_cut(min_activation: float) -> pl.Expr:
     """Fake features of latents above this activation, not above a quantile of their own."""
     return (pl.col("cut") == "absolute") & close_to("level", min_activation)
@@ -132,7 +148,9 @@ def _fake(table: pl.DataFrame, frequency: float, min_activation: float) -> list[
 
 def _probing(table: pl.DataFrame) -> list[pl.DataFrame]:
     """Accuracy on all latents, by task and over tasks, and that of k-sparse probes over tasks."""
-    accuracy = table.filter(pl.col("features") == "latents", pl.col("metric") == "accuracy")
+    accuracy = over_probe_seeds(table).filter(
+        pl.col("features") == "latents", pl.col("metric") == "accuracy"
+    )
     full = accuracy.filter(pl.col("k").is_null())
     sparse = accuracy.filter(pl.col("k").is_not_null())
     return [

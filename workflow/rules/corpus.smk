@@ -126,7 +126,6 @@ rule tokenize_task:
     params:
         task=lookup(dpath="tasks/{corpus}", within=config),
         context_length=lookup(dpath="corpus_size/context_length", within=config),
-        heldout_fraction=lookup(dpath="corpus_size/heldout_fraction", within=config),
         code=code_digest("tokenize_task"),
     script:
         "../scripts/tokenize_task.py"

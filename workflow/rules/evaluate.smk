@@ -137,6 +137,7 @@ rule probing:
         tasks=TASKS,
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),
+        probe_seeds=lookup(dpath="evaluations/probing/seeds", within=config),
         code=code_digest("probing"),
     script:
         "../scripts/probing.py"
@@ -154,12 +155,19 @@ rule probing_baselines:
         "results/{study}/{model}/probing-baselines/{hook}/probing.parquet",
     log:
         "results/logs/probing_baselines/{study}/{model}/{hook}.log",
+    benchmark:
+        "results/logs/probing_baselines/{study}/{model}/{hook}.tsv"
     conda:
         "../../envs/torch.yaml"
     params:
         seeds=SEEDS,
+        dictionaries={
+            name: (sae["expansion"], sae["k"]) for name, sae in config["saes"].items()
+        },
         tasks=TASKS,
         positions=config["positions"],
+        k=lookup(dpath="evaluations/probing/k", within=config),
+        probe_seeds=lookup(dpath="evaluations/probing/seeds", within=config),
         code=code_digest("probing_baselines"),
     script:
         "../scripts/probing_baselines.py"

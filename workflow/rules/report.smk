@@ -44,7 +44,7 @@ FIGURES = [
     "reconstruction",
     "fake_features",
     "firing_frequencies",
-    *(["probing"] if TASKS else []),
+    *(["probing", "sparse_probing"] if TASKS else []),
     *(["differences"] if len(CORPORA) > 1 else []),
     "dose_response",
     *(["claims"] if EVIDENCE["saes"] and any(TEXTS[c] for c in CORPORA[1:]) else []),

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from faithful_sae.figures.comparisons import claims, differences, dose_response
 from faithful_sae.figures.data import first_tokens, norms, training_curves
-from faithful_sae.figures.evaluations import probing, reconstruction
+from faithful_sae.figures.evaluations import reconstruction
 from faithful_sae.figures.firing import fake_features, firing_frequencies
+from faithful_sae.figures.probing import probing, sparse_probing
 from faithful_sae.figures.stability import shared_features, threshold_curves
 from faithful_sae.figures.style import save
 
@@ -25,6 +26,7 @@ __all__ = [
     "reconstruction",
     "save",
     "shared_features",
+    "sparse_probing",
     "threshold_curves",
     "training_curves",
 ]
@@ -54,6 +56,7 @@ def draw(
             tables["firing_frequencies"], corpora, min_activation
         ),
         "probing": lambda: probing(tables["probing"], corpora),
+        "sparse_probing": lambda: sparse_probing(tables["probing"], corpora),
         "differences": lambda: differences(tables["differences"], corpora),
         "dose_response": lambda: dose_response(
             tables["summary"], tables["corpus_statistics"], tables["dose_response"], corpora

@@ -1,4 +1,4 @@
-"""Figures on what SAEs reconstruct and what probes read of them."""
+"""The figure of how well SAEs rebuild activations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from faithful_sae.figures.style import (
     COMBINATION,
-    NEUTRAL,
     canvas,
-    corpus_lines,
     describe,
-    draw_interval,
     heading,
-    legend,
-    looks,
     present,
     seed_intervals,
     styled,
@@ -34,12 +28,6 @@ HEATMAPS = {
     "ce_loss_increase": ("CE loss increase\n(nats/token, lower is better)", "cividis_r"),
     "mse": ("squared error, L2\n(activation units², lower is better)", "cividis_r"),
     "explained_variance": ("explained variance\n(share, higher is better)", "cividis"),
-}
-FEATURES = {
-    "raw": "raw",
-    "latents": "latents",
-    "reconstruction": "recon-\nstruction",
-    "random_dictionary": "random\ndictionary",
 }
 
 
@@ -117,51 +105,3 @@ def _short(value: float) -> str:
     if 0 < abs(value) < 0.001:
         return "<.001"  # a digit more is wider than its cell
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.1g}"
-
-
-@styled
-def probing(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
-    """Accuracy of probes on each task: raw activations, latents, reconstruction, random dictionary.
-
-    Full probes only (k null). Dotted: always saying the most frequent class.
-    """
-    full = table.filter(pl.col("metric") == "accuracy", pl.col("k").is_null())
-    of_saes = full.filter(pl.col("corpus").is_in(corpora))
-    tasks = sorted(set(of_saes["task"]))
-    figure, rows = canvas(of_saes, COMBINATION, (1, len(tasks)), 2.5)
-    baselines = full.filter(pl.col("features").is_in(["raw", "majority"])).drop("sae")
-    drawn: list[Interval] = []
-    for row in rows:
-        for axes, task in zip(row.axes[0], tasks, strict=True):
-            drawn += _task(axes, row.of(of_saes).filter(pl.col("task") == task), corpora)
-            _baselines(axes, row.of(baselines).filter(pl.col("task") == task))
-            axes.set_title(task, parse_math=False)
-        row.axes[0, 0].set_ylabel("accuracy on test documents")
-    heading(figure, "What linear probes read from each kind of feature", describe(drawn))
-    majority = Line2D([], [], color=NEUTRAL, linestyle=":", label="most frequent class")
-    raw = Line2D([], [], color="black", marker="_", linestyle="", label="raw (needs no SAE)")
-    legend(figure, [*corpus_lines(corpora, marker=True), raw, majority], columns=6)
-    return figure
-
-
-def _task(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
-    names = present(corpora, table)
-    points = seed_intervals(table, ["features", "corpus"])
-    for (features, corpus), interval in points.items():
-        shift = (names.index(corpus) - (len(names) - 1) / 2) * 0.8 / len(names)
-        draw_interval(
-            axes, list(FEATURES).index(features) + shift, interval, *looks(corpora)[corpus]
-        )
-    axes.set_xticks(range(len(FEATURES)), list(FEATURES.values()), rotation=90)
-    axes.set_xlim(-0.6, len(FEATURES) - 0.4)
-    return list(points.values())
-
-
-def _baselines(axes: Axes, table: pl.DataFrame) -> None:
-    # Of all seeds: they differ by the probe's validation split alone, the majority by nothing.
-    for accuracy in table.filter(pl.col("features") == "majority")["value"].unique():
-        axes.axhline(accuracy, linestyle=":", color=NEUTRAL)
-    raw = table.filter(pl.col("features") == "raw")["value"].to_numpy()
-    if len(raw):
-        axes.fill_between([-0.35, 0.35], raw.min(), raw.max(), color="black", alpha=0.2)
-        axes.plot([-0.35, 0.35], [raw.mean(), raw.mean()], color="black")
