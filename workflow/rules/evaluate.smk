@@ -7,16 +7,13 @@ OUT  one tidy Parquet per job, below results/{study}/{model}/{corpus}/{hook}/{sa
 SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
 
 
-def trained(wildcards):
-    """SAEs of all corpora and seeds, of one model, hook and kind."""
-    return expand(SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True)
-
-
 rule reconstruction:
     # {corpus} is the corpus evaluated on; the SAEs of all training corpora are evaluated at once,
     # so that the model's own pass over the text is made once.
     input:
-        saes=trained,
+        saes=lambda wildcards: expand(
+            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+        ),
         contexts="results/{study}/{model}/{corpus}/heldout.parquet",
         activations=activations("heldout"),
         model=model_folder,
@@ -66,7 +63,9 @@ rule similarity:
 
 rule similarity_between_corpora:
     input:
-        saes=trained,
+        saes=lambda wildcards: expand(
+            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+        ),
         activations=lambda wildcards: [
             path for corpus in compared(wildcards) for path in activations("heldout", corpus)
         ],
