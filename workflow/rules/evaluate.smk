@@ -30,7 +30,9 @@ rule reconstruction:
     resources:
         gpu=1,
     params:
-        saes=lambda wildcards: [(c, seed) for c in compared(wildcards) for seed in SEEDS],
+        saes=lambda wildcards: [
+            (c, seed) for c in compared(wildcards) for seed in SEEDS
+        ],
         positions=config["positions"],
         ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
         code=code_digest("reconstruction"),
@@ -67,7 +69,9 @@ rule similarity_between_corpora:
             SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
         ),
         activations=lambda wildcards: [
-            path for corpus in compared(wildcards) for path in activations("heldout", corpus)
+            path
+            for corpus in compared(wildcards)
+            for path in activations("heldout", corpus)
         ],
     output:
         "results/{study}/{model}/between-corpora/{hook}/{sae}/similarity.parquet",
@@ -78,7 +82,9 @@ rule similarity_between_corpora:
     conda:
         "../../envs/torch.yaml"
     params:
-        saes=lambda wildcards: [(c, seed) for c in compared(wildcards) for seed in SEEDS],
+        saes=lambda wildcards: [
+            (c, seed) for c in compared(wildcards) for seed in SEEDS
+        ],
         corpora=compared,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
