@@ -123,7 +123,7 @@ def test_a_repetition_penalty_is_that_of_transformers_before_the_temperature(
 
 def test_with_a_penalty_and_a_nucleus_documents_repeat_less_and_stay_in_it(llama: Any) -> None:
     changes = {"repetition_penalty": 1.6, "top_p": 0.7, "end_tokens": []}
-    documents = sampled(llama, range(0, 64), **changes)
+    documents = sampled(llama, range(0, 16), **changes)
     for document in documents:
         context = [0]
         for token in document.tokens:
@@ -132,7 +132,7 @@ def test_with_a_penalty_and_a_nucleus_documents_repeat_less_and_stay_in_it(llama
             p = RepetitionPenaltyLogitsProcessor(1.6)(ids, logits)[0].softmax(-1)
             assert p[p > p[token]].sum() < 0.7 + 1e-6
             context.append(token)
-    without = sampled(llama, range(0, 64), **changes | {"repetition_penalty": 1.0})
+    without = sampled(llama, range(0, 16), **changes | {"repetition_penalty": 1.0})
     different = [sum(len(set(d.tokens)) for d in written) for written in (documents, without)]
     assert different[0] > different[1]
 
