@@ -27,6 +27,7 @@ from faithful_sae.figures.style import (
     legend,
     looks,
     name_corpora,
+    panels,
     present,
     seed_intervals,
     styled,
@@ -61,12 +62,12 @@ def reconstruction(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     that the policy keeps; each cell holds the mean over seeds and half the width of its interval.
     """
     kept = table.filter(pl.col("positions") == "kept", pl.col("corpus").is_in(corpora))
-    evaluated = present(corpora, kept, "eval_corpus")
-    trained = present(corpora, kept)
-    height = 1.3 + 0.42 * len(trained)
+    height = 1.3 + 0.42 * len(present(corpora, kept))
     figure, rows = canvas(kept, COMBINATION, (1, 3), height, sharey=True)
     drawn: list[Interval] = []
     for row in rows:
+        trained = present(corpora, row.of(kept))
+        evaluated = present(corpora, row.of(kept), "eval_corpus")
         for axes, (metric, (title, colours)) in zip(row.axes[0], HEATMAPS.items(), strict=True):
             cells = seed_intervals(
                 row.of(kept).filter(pl.col("metric") == metric), ["corpus", "eval_corpus"]
@@ -236,7 +237,7 @@ def firing_frequencies(
     edges = np.linspace(lowest, 0, int(-lowest) * 4 + 1)
     figure, rows = canvas(table, COMBINATION, (1, len(names)), 2.4, sharey=True)
     for row in rows:
-        for axes, corpus in zip(row.axes[0], names, strict=True):
+        for corpus, axes in panels(corpora, row.of(table), row.axes[0]):
             part = row.of(table).filter(pl.col("corpus") == corpus)
             _histogram(axes, part, "heldout", edges, looks(corpora)[corpus].colour, 0.75)
             _histogram(axes, part, "random", edges, "black", 0.4)
