@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from functools import cache
 from io import BytesIO
 from itertools import combinations, product
@@ -550,6 +551,26 @@ def test_each_combination_gets_panels_of_its_own_and_no_word_is_too_small(name):
     assert any(word.startswith("other") for word in _words(figure))
     sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
     assert min(sizes) >= 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_studied_on_some_corpora_alone_has_panels_of_these(name):
+    control = {}
+    for table, rows in tables().items():
+        there = pl.col("corpus") != "faithful"  # probing baselines have a corpus of their own
+        if "eval_corpus" in rows.columns:
+            there &= pl.col("eval_corpus") != "faithful"
+        control[table] = pl.concat([rows, rows.filter(there).with_columns(model=pl.lit("z"))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = _draw(name, control)
+    whole, part = figure.subfigs
+    used = [[axes for axes in half.axes if axes.axison] for half in (whole, part)]
+    assert [axes.get_title() for axes in used[0]].count("faithful") == [
+        axes.get_title() for axes in used[1]
+    ].count("faithful") + (name in ("first_tokens", "firing_frequencies"))
+    assert used[1][0].get_ylabel() == used[0][0].get_ylabel()
+    assert "faithful" not in [t.get_text() for axes in used[1] for t in axes.get_xticklabels()]
 
 
 @pytest.mark.parametrize("name", NAMES)

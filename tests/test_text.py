@@ -2,6 +2,7 @@
 
 import bz2
 import csv
+import io
 import json
 import zipfile
 from html import escape
@@ -90,7 +91,7 @@ def test_a_task_reader_reads_no_corpus(tmp_path: Path) -> None:
         read_archive_corpus(make_wheel(tmp_path, "member", b""), "member", "sms_spam")
 
 
-@pytest.mark.parametrize("reader", sorted(CORPUS_READERS.keys() - {"wikipedia"}))
+@pytest.mark.parametrize("reader", sorted(CORPUS_READERS.keys() - {"wikipedia", "zipped_csv"}))
 def test_an_empty_member_is_an_error_that_names_it(tmp_path: Path, reader: str) -> None:
     with pytest.raises(ValueError, match="member in .*demo.* holds no document"):
         corpus(tmp_path, b"\n", reader)
@@ -102,7 +103,7 @@ def test_an_empty_task_is_an_error_that_names_it(tmp_path: Path, reader: str) ->
         task(tmp_path, b"", reader)
 
 
-@pytest.mark.parametrize("reader", ["wikipedia", "dialogue", "text", "jsonl", "lines"])
+@pytest.mark.parametrize("reader", sorted(CORPUS_READERS))
 def test_bytes_a_reader_cannot_read_are_an_error_that_names_the_member(
     tmp_path: Path, reader: str
 ) -> None:
@@ -181,6 +182,37 @@ def test_the_text_reader_keeps_the_member_whole(text: str) -> None:
 def test_the_lines_reader_cuts_at_line_feeds_only(tmp_path: Path) -> None:
     data = "one\r\n\n \ntwo\u2028still\x0ctwo\n".encode()
     assert corpus(tmp_path, data, "lines") == ["one", "two\u2028still\x0ctwo"]
+
+
+def zipped(*files: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as folder:
+        for number, file in enumerate(files):
+            folder.writestr(f"{number}.csv", file)
+    return data.getvalue()
+
+
+def test_a_zipped_csv_gives_its_text_column_with_line_breaks_and_quotes(tmp_path: Path) -> None:
+    data = zipped('id,"text",other\n1,"One, ""two""\nthree.",x\n2,,y\n3,Señoría,z\n')
+    assert corpus(tmp_path, data, "zipped_csv") == ['One, "two"\nthree.', "Señoría"]
+
+
+@pytest.mark.parametrize("files", [("id,body\n1,a\n",), (), ("text\na\n", "text\nb\n")])
+def test_a_zip_that_is_not_one_csv_with_texts_is_an_error(
+    tmp_path: Path, files: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValueError, match="member in .*demo.* cannot be read"):
+        corpus(tmp_path, zipped(*files), "zipped_csv")
+
+
+def test_an_orange_table_gives_its_content_column_without_the_lines_of_types(
+    tmp_path: Path,
+) -> None:
+    header = "Title\tContent\tKind\r\nstring\tstring\tdiscrete\r\nmeta\tinclude=True\tclass\r\n"
+    table = 'One\tOnce upon a time\ttale\r\nTwo\t"a ""tab""\tin it"\ttale\r\n'
+    expected = ["Once upon a time", 'a "tab"\tin it']
+    assert corpus(tmp_path, (header + table).encode(), "orange") == expected
+    assert corpus(tmp_path, f"{header}\r\n{table}".encode(), "orange") == expected
 
 
 # Task readers

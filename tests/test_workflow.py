@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
 
 import polars as pl
@@ -88,17 +89,44 @@ def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(stud
 
 def test_every_sae_of_the_study_is_in_every_table_that_is_about_saes(study):
     tiny = yaml.safe_load((ROOT / "tests/tiny/config.yaml").read_text())
-    saes = {
-        (corpus, sae, seed)
-        for corpus in tiny["corpora"]
-        for sae in tiny["saes"]
-        for seed in tiny["seeds"]
+    corpora = {
+        sae: settings.get("corpora", tiny["corpora"]) for sae, settings in tiny["saes"].items()
     }
-    for name in ("training", "reconstruction", "fake_features", "firing_frequencies"):
-        found = table(study, name).select("corpus", "sae", "seed").unique().rows()
-        assert set(found) == saes, name
-    matrix = table(study, "reconstruction").select("corpus", "eval_corpus").unique()
-    assert len(matrix) == len(tiny["corpora"]) ** 2
+    saes = {(c, sae, seed) for sae in corpora for c in corpora[sae] for seed in tiny["seeds"]}
+    for name in ("training", "reconstruction", "fake_features", "firing_frequencies", "probing"):
+        found = table(study, name).filter(pl.col("sae").is_not_null())
+        # An untrained SAE has no course of training.
+        expected = {key for key in saes if name != "training" or key[1] != "untrained"}
+        assert set(found.select("corpus", "sae", "seed").unique().rows()) == expected, name
+    matrix = table(study, "reconstruction").select("sae", "corpus", "eval_corpus").unique()
+    assert set(matrix.rows()) == {
+        (sae, a, b) for sae in corpora for a in corpora[sae] for b in corpora[sae]
+    }
+    between = table(study, "similarity").filter(pl.col("corpus") < pl.col("corpus_b"))
+    assert set(between.select("sae", "corpus", "corpus_b").unique().rows()) == {
+        (sae, *sorted(pair)) for sae in corpora for pair in combinations(corpora[sae], 2)
+    }
+
+
+def test_an_untrained_sae_is_what_chance_gives(study):
+    untrained = table(study, "similarity").filter(
+        pl.col("sae") == "untrained", pl.col("metric") == "mean_matched_cosine"
+    )
+    values = {null: part["value"].mean() for (null,), part in untrained.group_by("null")}
+    assert values["none"] == pytest.approx(values["untrained"], abs=0.1)
+    rebuilt = table(study, "reconstruction").filter(
+        pl.col("metric") == "explained_variance", pl.col("corpus") == "notes"
+    )
+    mean = {sae: part["value"].mean() for (sae,), part in rebuilt.group_by("sae")}
+    assert mean["untrained"] < mean["topk"]
+
+
+def test_a_mixture_is_half_of_each_corpus_and_as_large_as_any(study):
+    statistics = table(study, "corpus_statistics").pivot(on="metric", values="value")
+    for split in ("train", "heldout"):
+        assert statistics[f"{split}_tokens"].n_unique() == 1
+    counted = {row["corpus"]: row["documents"] for row in statistics.iter_rows(named=True)}
+    assert counted["mixed"] == counted["faithful"] + counted["notes"]
 
 
 def test_numbers_of_the_tiny_study_obey_what_their_definitions_imply(study):
@@ -134,8 +162,10 @@ def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
         "probing_accuracy:parity",
     }
     for key, part in summary.group_by("corpus", "sae"):
-        assert set(part["metric"]) == metrics, key
-    assert summary.select("corpus", "sae").unique().height == 4
+        # The untrained SAE is studied on one corpus, so that no other is foreign to it.
+        foreign = {m for m in metrics if m.endswith(":foreign") and key[1] == "untrained"}
+        assert set(part["metric"]) == metrics - foreign, key
+    assert summary.select("corpus", "sae").unique().height == 3 + 2 + 1
 
 
 # What an edit makes Snakemake plan: name -> (file, old text, new text, rules).
@@ -203,7 +233,7 @@ EDITS = {
         CONFIG,
         "pack: true",
         "pack: false",
-        {"tokenize_corpus", "random_tokens", "corpus_statistics"}
+        {"tokenize_corpus", "mix_corpus", "random_tokens", "corpus_statistics"}
         | ACTIVATIONS - {"probing_baselines"},
     ),
     "probe seeds": (
@@ -232,9 +262,36 @@ def test_an_edit_plans_what_depends_on_it_and_nothing_else(study, edit, name):
 
 def test_an_edit_of_one_of_many_trains_no_other(study, edit):
     edit(CONFIG, "seeds: [0, 1]", "seeds: [0, 1, 2]")
-    assert planned(snakemake(study, "-n"))["train_sae"] == 4  # corpora times saes
+    assert planned(snakemake(study, "-n"))["train_sae"] == 6  # of 3 corpora, of 2, of 1
     edit(CONFIG, "k: 4", "k: 5")
-    assert planned(snakemake(study, "-n"))["train_sae"] == 8  # 4, and `topk` of the other seeds
+    assert planned(snakemake(study, "-n"))["train_sae"] == 12  # 6, and `topk` of the other seeds
+
+
+def test_one_more_corpus_of_an_sae_trains_and_evaluates_it_there_alone(study, edit):
+    edit(CONFIG, "corpora: [faithful, notes]", "corpora: [faithful, notes, mixed]")
+    jobs = planned(snakemake(study, "-n"))
+    assert jobs["train_sae"] == 2  # seeds
+    assert jobs["reconstruction"] == 3  # every corpus it was trained on has new SAEs to evaluate
+    assert jobs["similarity"] == jobs["fake_features"] == jobs["probing"] == 1
+    assert jobs["similarity_between_corpora"] == 1
+    assert not {"extract_activations", "corpus_statistics", "describe_model"} & set(jobs)
+
+
+def test_a_model_is_studied_on_the_corpora_it_names(study, edit):
+    second = "  second:\n    source: random_like\n    model: architecture\n    seed: 1\n"
+    second += "    hooks: [resid_pre.1, resid_pre.2]\n    corpora: [notes]\n\ncorpora:"
+    edit(CONFIG, "\ncorpora:", second)
+    output = snakemake(study, "-n")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert planned(output)["train_sae"] == 3 * 2 * 2  # saes, hooks, seeds
+    assert "tiny/second/faithful" not in output and "tiny/second/mixed" not in output
+    # A mixture needs the texts of its parts, and nothing else of them.
+    edit(CONFIG, "corpora: [notes]\n\ncorpora:", "corpora: [mixed]\n\ncorpora:")
+    output = snakemake(study, "-n")
+    assert planned(output)["train_sae"] == 1 * 2 * 2  # `topk` alone is studied on all corpora
+    assert planned(output)["collect_corpus"] == planned(output)["mix_corpus"] == 1
+    assert "tiny/second/faithful/train.parquet" in output
+    assert "tiny/second/faithful/resid_pre" not in output
 
 
 def test_forcing_a_rule_drops_its_state_and_no_others(study):
@@ -306,7 +363,7 @@ def test_a_study_of_one_seed_one_corpus_and_no_task_has_its_tables_and_figures(s
     edit("tests/tiny/config.yaml", "study: tiny", "study: single")
     edit("tests/tiny/config.yaml", "seeds: [0, 1]", "seeds: [0]")
     text = (study / "tests/tiny/config.yaml").read_text()
-    extras = r"  notes:\n(?:    .*\n)+|tasks:\n(?:  .*\n)+|  batch-topk:\n(?:    .*\n)+"
+    extras = r"  (?:notes|mixed|batch-topk|untrained):\n(?:    .*\n)+|tasks:\n(?:  .*\n)+"
     for old in re.findall(extras, text):
         edit("tests/tiny/config.yaml", old, "")
     output = snakemake(study, "--cores", "2", "--show-failed-logs")

@@ -25,9 +25,10 @@ def require_disk_for_study(folder: Path, d_in: int, config: dict[str, Any]) -> N
 
     folder: the model's results; shards already there are not counted again.
     """
-    hooks = len(config["models"][folder.name]["hooks"])
+    model = config["models"][folder.name]
+    hooks, corpora = len(model["hooks"]), model["corpora"] or config["corpora"]
     size = config["corpus_size"]
-    tokens = len(config["corpora"]) * (size["train_tokens"] + size["heldout_tokens"])
+    tokens = len(corpora) * (size["train_tokens"] + size["heldout_tokens"])
     tokens += len(RANDOM_INPUTS) * config["evaluations"]["fake_features"]["tokens"]
     planned = hooks * tokens * row_bytes(d_in, config["activations"]["dtype"])
     present = sum(path.stat().st_size for path in folder.glob("*/resid_pre.*/*/shard*.parquet"))

@@ -9,6 +9,7 @@ import csv
 import difflib
 import glob
 import sysconfig
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,15 @@ from faithful_sae.swapped_words import swapped_words
 
 CORPUS_SUFFIXES = (".txt", ".jsonl", ".parquet")
 TASK_SUFFIXES = (".csv", ".jsonl", ".parquet")
-UNREADABLE = (ValueError, OSError, EOFError, csv.Error, ElementTree.ParseError, pa.ArrowException)
+UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    csv.Error,
+    ElementTree.ParseError,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+)
 
 
 def read_corpus(entry: dict[str, Any], files: Sequence[str]) -> Iterator[str]:

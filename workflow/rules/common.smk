@@ -14,7 +14,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
 from faithful_sae.checksums import read_json
-from faithful_sae.config import ConfigError, check_model, load_config
+from faithful_sae.config import check_model, corpora_of, load_config, sae_entry
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
@@ -90,7 +90,11 @@ def sources(section, *kinds):
 
 
 STUDIED = [
-    (model, hook) for model in MODELS for hook in config["models"][model]["hooks"]
+    {"model": model, "hook": hook, "sae": sae, "corpus": corpus}
+    for model in MODELS
+    for hook in config["models"][model]["hooks"]
+    for sae in SAES
+    for corpus in corpora_of(config, model, sae)
 ]
 
 
@@ -134,6 +138,14 @@ def source_files(section):
     return files
 
 
+def parts(file):
+    """Input function: one file of every corpus that a mixture is made of."""
+    return lambda wildcards: [
+        f"results/{{study}}/{{model}}/{part}/{file}"
+        for part in config["corpora"][wildcards.corpus]["of"]
+    ]
+
+
 def shard_count(split):
     """Training text is shared out over jobs; what evaluations read is small."""
     return config["shards"] if split == "train" else 1
@@ -151,28 +163,30 @@ def random_input_texts(wildcards):
     """The held-out texts that a random input is made from: of every corpus, or of none."""
     return [
         f"results/{{study}}/{{model}}/{corpus}/heldout.parquet"
-        for corpus in CORPORA
+        for corpus in config["models"][wildcards.model]["corpora"] or CORPORA
         if wildcards.corpus != UNIFORM
     ]
 
 
-def gathered(table, corpora=CORPORA):
-    """Paths of one table in every (model, hook) studied, for all corpora, SAEs and seeds.
+def compared(wildcards):
+    """The corpora whose SAEs, of one model and kind, are evaluated on each other's text."""
+    return corpora_of(config, wildcards.model, wildcards.sae)
 
-    `table`: the end of its path, after the corpus.
+
+def gathered(table, **instead):
+    """Paths of one table of everything that is studied.
+
+    `table`: the end of its path, after the corpus; `instead`: what stands in the corpus' place.
     """
     return sorted(
         {
             path
-            for model, hook in STUDIED
+            for group in STUDIED
             for path in expand(
                 "results/{study}/{model}/{corpus}/" f"{table}.parquet",
                 study=config["study"],
-                model=model,
-                corpus=corpora,
-                hook=hook,
-                sae=SAES,
                 seed=SEEDS,
+                **group | instead,
             )
         }
     )

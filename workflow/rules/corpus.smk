@@ -9,7 +9,8 @@ OUT  results/{study}/{model}/{corpus}/generated/shard{shard}.parquet   text that
 """
 
 SAMPLED = sources("corpora", "faithful", "written_by")
-TOKENIZED = [name for name in CORPORA if name not in SAMPLED]
+MIXED = sources("corpora", "mixture")
+TOKENIZED = [name for name in CORPORA if name not in [*SAMPLED, *MIXED]]
 
 
 rule fetch_dataset:
@@ -48,6 +49,9 @@ rule generate_corpus:
     params:
         temperature=lookup(dpath="corpora/{corpus}/temperature", within=config),
         top_p=lookup(dpath="corpora/{corpus}/top_p", within=config),
+        repetition_penalty=lookup(
+            dpath="corpora/{corpus}/repetition_penalty", within=config
+        ),
         seed=lookup(dpath="corpora/{corpus}/seed", within=config),
         documents=lookup(dpath="corpora/{corpus}/documents", within=config),
         block=lookup(dpath="corpora/{corpus}/block", within=config),
@@ -108,6 +112,29 @@ rule tokenize_corpus:
         code=code_digest("tokenize_corpus"),
     script:
         "../scripts/tokenize_corpus.py"
+
+
+rule mix_corpus:
+    input:
+        train=parts("train.parquet"),
+        heldout=parts("heldout.parquet"),
+        counts=parts("counts.json"),
+    output:
+        train="results/{study}/{model}/{corpus}/train.parquet",
+        heldout="results/{study}/{model}/{corpus}/heldout.parquet",
+        counts="results/{study}/{model}/{corpus}/counts.json",
+    log:
+        "results/logs/mix_corpus/{study}/{model}/{corpus}.log",
+    wildcard_constraints:
+        corpus=one_of(MIXED),
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        train_tokens=lookup(dpath="corpus_size/train_tokens", within=config),
+        heldout_tokens=lookup(dpath="corpus_size/heldout_tokens", within=config),
+        code=code_digest("mix_corpus"),
+    script:
+        "../scripts/mix_corpus.py"
 
 
 rule tokenize_task:

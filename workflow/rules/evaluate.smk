@@ -5,14 +5,15 @@ OUT  one tidy Parquet per job, below results/{study}/{model}/{corpus}/{hook}/{sa
 """
 
 SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
-TRAINED = {"corpus": CORPORA, "seed": SEEDS}
 
 
 rule reconstruction:
     # {corpus} is the corpus evaluated on; the SAEs of all training corpora are evaluated at once,
     # so that the model's own pass over the text is made once.
     input:
-        saes=lambda wildcards: expand(SAE, **dict(wildcards.items()) | TRAINED),
+        saes=lambda wildcards: expand(
+            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+        ),
         contexts="results/{study}/{model}/{corpus}/heldout.parquet",
         activations=activations("heldout"),
         model=model_folder,
@@ -29,7 +30,9 @@ rule reconstruction:
     resources:
         gpu=1,
     params:
-        saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
+        saes=lambda wildcards: [
+            (c, seed) for c in compared(wildcards) for seed in SEEDS
+        ],
         positions=config["positions"],
         ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
         code=code_digest("reconstruction"),
@@ -62,9 +65,13 @@ rule similarity:
 
 rule similarity_between_corpora:
     input:
-        saes=expand(SAE, corpus=CORPORA, seed=SEEDS, allow_missing=True),
-        activations=[
-            path for corpus in CORPORA for path in activations("heldout", corpus)
+        saes=lambda wildcards: expand(
+            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+        ),
+        activations=lambda wildcards: [
+            path
+            for corpus in compared(wildcards)
+            for path in activations("heldout", corpus)
         ],
     output:
         "results/{study}/{model}/between-corpora/{hook}/{sae}/similarity.parquet",
@@ -75,8 +82,10 @@ rule similarity_between_corpora:
     conda:
         "../../envs/torch.yaml"
     params:
-        saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
-        corpora=CORPORA,
+        saes=lambda wildcards: [
+            (c, seed) for c in compared(wildcards) for seed in SEEDS
+        ],
+        corpora=compared,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
         code=code_digest("similarity_between_corpora"),

@@ -13,14 +13,17 @@ GATHERED = {
     "norms": gathered("{hook}/norms"),
     "training": gathered("{hook}/{sae}/seed{seed}/training"),
     "reconstruction": gathered("{hook}/{sae}/reconstruction"),
-    "similarity": gathered("{hook}/{sae}/similarity", [*CORPORA, "between-corpora"]),
+    "similarity": [
+        *gathered("{hook}/{sae}/similarity"),
+        *gathered("{hook}/{sae}/similarity", corpus="between-corpora"),
+    ],
     "fake_features": gathered("{hook}/{sae}/fake_features"),
     "firing_frequencies": gathered("{hook}/{sae}/firing_frequencies"),
 }
 if TASKS:
     GATHERED["probing"] = [
         *gathered("{hook}/{sae}/probing"),
-        *gathered("{hook}/probing", ["probing-baselines"]),
+        *gathered("{hook}/probing", corpus="probing-baselines"),
     ]
 SUMMARIES = ["summary", "differences", "dose_response", "claims"]
 TABLES = [*GATHERED, *SUMMARIES]

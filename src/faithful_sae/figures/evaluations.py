@@ -39,12 +39,12 @@ def reconstruction(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     that the policy keeps; each cell holds the mean over seeds and half the width of its interval.
     """
     kept = table.filter(pl.col("positions") == "kept", pl.col("corpus").is_in(corpora))
-    evaluated = present(corpora, kept, "eval_corpus")
-    trained = present(corpora, kept)
-    height = 1.3 + 0.42 * len(trained)
+    height = 1.3 + 0.42 * len(present(corpora, kept))
     figure, rows = canvas(kept, COMBINATION, (1, 3), height, sharey=True)
     drawn: list[Interval] = []
     for row in rows:
+        trained = present(corpora, row.of(kept))
+        evaluated = present(corpora, row.of(kept), "eval_corpus")
         for axes, (metric, (title, colours)) in zip(row.axes[0], HEATMAPS.items(), strict=True):
             cells = seed_intervals(
                 row.of(kept).filter(pl.col("metric") == metric), ["corpus", "eval_corpus"]

@@ -23,6 +23,7 @@ from faithful_sae.figures.style import (
     heading,
     legend,
     looks,
+    panels,
     present,
     seed_intervals,
     styled,
@@ -217,7 +218,7 @@ def firing_frequencies(
     never = lowest * (1 + 0.08 * np.arange(4, 0, -1))  # places of those that never fire
     figure, rows = canvas(table, COMBINATION, (1, len(names)), 2.4, sharey=True)
     for row in rows:
-        for axes, corpus in zip(row.axes[0], names, strict=True):
+        for corpus, axes in panels(corpora, row.of(table), row.axes[0]):
             part = row.of(table).filter(pl.col("corpus") == corpus)
             colour = looks(corpora)[corpus].colour
             mean, low, high = _histogram(part, "heldout", edges)

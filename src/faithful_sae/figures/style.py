@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +80,19 @@ def present(corpora: Sequence[str], table: pl.DataFrame, column: str = "corpus")
     """The corpora that have rows in `table`, in the order of `corpora`."""
     found = set(table[column])
     return [corpus for corpus in corpora if corpus in found]
+
+
+def panels(
+    corpora: Sequence[str], table: pl.DataFrame, axes: np.ndarray[Any, Any]
+) -> Iterator[tuple[str, Any]]:
+    """A column of `axes` (of one row: a panel) for each corpus in `table`; the others are emptied.
+
+    A model or an SAE may be studied on some of the corpora alone.
+    """
+    names = present(corpora, table)
+    for unused in axes.T[len(names) :].flat:
+        unused.set_axis_off()
+    yield from zip(names, axes.T, strict=False)
 
 
 def canvas(
