@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 import torch
 
-from faithful_sae import figures
+from faithful_sae import comparisons, figures
 from faithful_sae.corpus_statistics import FIRST_TOKENS as TABLE_TOKENS
 from faithful_sae.figures.data import FIRST_TOKENS
 from faithful_sae.figures.style import PALETTE, describe, looks
@@ -197,6 +197,11 @@ def corpus_statistics(corpora=CORPORA):
     return _table(rows, ["corpus", "metric", "value"], model="m")
 
 
+def _summarised(made):
+    texts = {"faithful": [], "code": ["code"]}
+    return summarise(made, texts, ["m"], ["topk"], frequency=0.1, min_activation=1.0)
+
+
 @cache
 def tables(seeds=tuple(SEEDS)):
     made = {
@@ -210,13 +215,12 @@ def tables(seeds=tuple(SEEDS)):
         "training": training(seeds),
         "corpus_statistics": corpus_statistics(),
     }
-    made["summary"] = summarise(
-        made["reconstruction"], made["similarity"], made["fake_features"], 0.1, 1.0, made["probing"]
-    )
-    return made
+    return made | _summarised(made)
 
 
 OF_EVALUATIONS = [
+    "claims",
+    "differences",
     "dose_response",
     "fake_features",
     "probing",
@@ -442,6 +446,41 @@ def test_firing_histograms_count_every_latent_once():
     assert [sum(y) for y in (heldout, *curves)] == pytest.approx([0.75, 0.5, 0.25, 1.0])
 
 
+def test_differences_draw_their_table_and_fill_what_is_sure():
+    made = tables()
+    rows = made["differences"].filter(pl.col("metric") == "shared_feature_ratio")
+    (row,) = rows.iter_rows(named=True)
+    (axes,) = (a for a in _draw("differences").axes if "shared feature" in a.get_xlabel())
+    interval, point = axes.get_lines()[:2]
+    assert interval.get_xdata() == pytest.approx([row["low"], row["high"]])
+    assert point.get_xdata() == pytest.approx([row["mean"]])
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["code"]
+    for p, filled in ((0.04, True), (0.06, False), (math.nan, False)):
+        table = rows.with_columns(p_adjusted=pl.lit(p))
+        point = figures.differences(table, CORPORA).axes[0].get_lines()[1]
+        assert (point.get_markerfacecolor() == point.get_color()) == filled
+
+
+def test_a_claim_that_holds_lies_right_of_the_middle_whichever_way_its_metric_goes():
+    row = {"claim": "c", "definition": "d", "metric": "x", "texts": 2, "texts_for": 1}
+    row |= {"model": "m", "hook": "h", "sae": "s", "texts_against": 0, "seeds": 3}
+    values = [
+        ("higher", 0.2, 0.1, 0.3, "holds"),
+        ("lower", -0.2, -0.3, -0.1, "holds"),
+        ("rises", -0.2, -0.3, -0.1, "does not"),
+        ("most models", 5 / 7, 0.29, 0.96, "undecided"),
+    ]
+    names = ("expected", "estimate", "low", "high", "verdict")
+    table = pl.DataFrame([row | dict(zip(names, v, strict=True)) for v in values])
+    lines = figures.claims(table).axes[0].get_lines()
+    spans = [sorted(line.get_xdata()) for line in lines[0:8:2]]
+    assert [low > 0 for low, _ in spans] == [True, True, False, False]
+    assert [high > 0 for _, high in spans] == [True, True, False, True]
+    assert all(max(map(abs, span)) == pytest.approx(1) for span in spans)
+    colours = [line.get_color() for line in lines[0:8:2]]
+    assert colours[0] == colours[1] and len(set(colours)) == 3
+
+
 def test_dose_response_puts_each_corpus_at_its_gap_in_the_colour_of_its_name():
     made = tables()
     figure = _draw("dose_response", made)
@@ -471,9 +510,12 @@ def test_a_line_is_fitted_from_five_corpora_on(count, fitted):
         (corpus, "fake_feature_ratio", 0.1 * i, 0.0, 1.0, 3) for i, corpus in enumerate(corpora)
     ]
     summary = _table(rows, ["corpus", "metric", "mean", "low", "high", "seeds"])
-    axes = figures.dose_response(summary, corpus_statistics(corpora), corpora).axes[2]
+    statistics = corpus_statistics(corpora)
+    correlations = comparisons.dose_response(summary, statistics)
+    axes = figures.dose_response(summary, statistics, correlations, corpora).axes[0]
     lines = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
     assert len(lines) == fitted
+    assert axes.get_title().startswith("ρ = 1.00 [") == bool(fitted)
     for line in lines:
         assert line.get_ydata() == pytest.approx([0.0, 0.4])
 
@@ -506,9 +548,7 @@ def test_values_that_are_not_finite_leave_every_figure_of_evaluations_drawable(v
     divergence = {"metric": pl.lit("first_token_kl_model_corpus"), "value": pl.lit(value)}
     gaps = made["corpus_statistics"]
     made["corpus_statistics"] = pl.concat([gaps, gaps.with_columns(**divergence)])
-    made["summary"] = summarise(
-        made["reconstruction"], made["similarity"], made["fake_features"], 0.1, 1.0, made["probing"]
-    )
+    made |= _summarised(made)
     for name in OF_EVALUATIONS:
         _draw(name, made).savefig(BytesIO(), format="png", dpi=20)
     texts = _draw("reconstruction", made).axes[0].texts
@@ -521,7 +561,9 @@ def test_a_fitted_line_ignores_corpora_whose_metric_is_not_finite():
     rows = [(c, "fake_feature_ratio", 0.1 * i, 0.0, 1.0, 3) for i, c in enumerate(corpora)]
     rows[5] = ("c5", "fake_feature_ratio", math.nan, math.nan, math.nan, 3)
     summary = _table(rows, ["corpus", "metric", "mean", "low", "high", "seeds"])
-    axes = figures.dose_response(summary, corpus_statistics(corpora), corpora).axes[2]
+    statistics = corpus_statistics(corpora)
+    correlations = comparisons.dose_response(summary, statistics)
+    axes = figures.dose_response(summary, statistics, correlations, corpora).axes[0]
     (line,) = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
     assert line.get_ydata() == pytest.approx([0.0, 0.4])
 

@@ -157,8 +157,10 @@ def claims(table: pl.DataFrame) -> Figure:
     figure, rows = canvas(table, COMBINATION, (1, 1), 0.6 + 0.19 * rows_each)
     for row in rows:
         _claims(row.axes[0, 0], row.of(table))
-    note = "line: 95 % interval on a scale of its own; right of the middle speaks for the claim"
-    heading(figure, "What the paper claims, and what this study finds", note)
+    known = table.filter(pl.col("seeds").is_not_null())
+    drawn = [Interval(*row) for row in known.select("estimate", "low", "high", "seeds").iter_rows()]
+    note = "each on a scale of its own: right of the middle speaks for the claim"
+    heading(figure, "What the paper claims, and what this study finds", describe(drawn), note)
     lines = [
         Line2D([], [], color=colour, marker="o", label=f"verdict: {verdict}")
         for verdict, colour in VERDICTS.items()
