@@ -82,7 +82,7 @@ def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(stud
     }
     pngs = {path.stem for path in (results / "figures").glob("*.png")}
     assert pngs == {path.stem for path in (results / "figures").glob("*.pdf")}
-    assert len(pngs) == 10
+    assert len(pngs) == 11
     assert "Nothing to be done" in snakemake(study, "--cores", "1")
 
 

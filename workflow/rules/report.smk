@@ -26,6 +26,7 @@ TABLES = [*GATHERED, "summary"]
 FIGURES = [
     "shared_features",
     "threshold_curves",
+    "similarity_forms",
     "reconstruction",
     "fake_features",
     "firing_frequencies",

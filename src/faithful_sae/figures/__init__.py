@@ -12,6 +12,7 @@ from faithful_sae.figures.evaluations import (
     probing,
     reconstruction,
 )
+from faithful_sae.figures.forms import similarity_forms
 from faithful_sae.figures.stability import dose_response, shared_features, threshold_curves
 from faithful_sae.figures.style import save
 
@@ -26,6 +27,7 @@ __all__ = [
     "reconstruction",
     "save",
     "shared_features",
+    "similarity_forms",
     "threshold_curves",
     "training_curves",
 ]
@@ -49,6 +51,7 @@ def draw(
             tables["similarity"], tables["summary"], corpora
         ),
         "threshold_curves": lambda: threshold_curves(tables["similarity"], corpora),
+        "similarity_forms": lambda: similarity_forms(tables["similarity"], corpora),
         "reconstruction": lambda: reconstruction(tables["reconstruction"], corpora),
         "fake_features": lambda: fake_features(tables["fake_features"], corpora, **cut),
         "firing_frequencies": lambda: firing_frequencies(

@@ -155,10 +155,12 @@ def _require_one_value(distinct: int, part: pl.DataFrame, key: tuple[Any, ...]) 
         raise ValueError(f"several values for the same seed at {key}: gather every table once")
 
 
-def draw_interval(axes: Axes, x: float, interval: Interval, colour: str, marker: str) -> None:
+def draw_interval(
+    axes: Axes, x: float, interval: Interval, colour: str, marker: str, **look: Any
+) -> None:
     """Mean as a marker (none: only the bar) and the interval as a vertical bar with caps."""
     reach = [[interval.mean - interval.low], [interval.high - interval.mean]]
-    axes.errorbar([x], [interval.mean], yerr=reach, color=colour, fmt=marker, capsize=2.5)
+    axes.errorbar([x], [interval.mean], yerr=reach, color=colour, fmt=marker, capsize=2.5, **look)
 
 
 def draw_band(
