@@ -279,11 +279,11 @@ def test_shared_features_draws_the_summary_its_intervals_its_pairs_and_its_nulls
     drawn = _intervals(ratio)
     for x, corpus in enumerate(CORPORA):
         assert drawn[x] == pytest.approx((x, *expected[corpus]))
-        pairs = _line(ratio, [x + 0.22] * 3)
+        pairs = _line(ratio, [x + 0.3] * 3)
         assert sorted(pairs) == pytest.approx([_level(corpus) + 0.01 * s for s in (1, 2, 3)])
         assert _nulls(ratio, x) == pytest.approx({"--": 0.11, ":": 0.05, "x": 0.01})
         assert _nulls(cosine, x) == pytest.approx({"--": 0.22, ":": 0.1, "x": 0.02})
-        assert _line(ratio, [x - 0.22]) == pytest.approx(0.99)  # with SAEs of the other corpus
+        assert _line(ratio, [x - 0.3]) == pytest.approx(0.99)  # with SAEs of the other corpus
     assert [tick.get_text() for tick in ratio.get_xticklabels()] == CORPORA
 
 
@@ -312,8 +312,8 @@ def test_similarity_forms_draws_each_form_and_the_nulls_that_it_has():
             assert _nulls(axes, x) == pytest.approx(nulls)
     assert len({axes.get_ylim() for axes in shares}) == 1
     means = {round(x, 2): mean for x, mean, *_ in _intervals(cka)}
-    assert means == pytest.approx({-0.15: 0.52, 0.15: 0.42, 0.85: 0.82, 1.15: 0.72})
-    assert _nulls(cka, 0.85) == pytest.approx(permuted)
+    assert means == pytest.approx({-0.2: 0.52, 0.2: 0.42, 0.8: 0.82, 1.2: 0.72})
+    assert _nulls(cka, 0.8) == pytest.approx(permuted)
     (key,) = figure.legends
     assert len(key.get_texts()) == 5
 

@@ -43,7 +43,8 @@ def centred_products(a: sparse.csr_array, b: sparse.csr_array) -> Tensor:
     a, b = a.astype(np.float64), b.astype(np.float64)
     mean_a, mean_b = torch.from_numpy(a.mean(0)), torch.from_numpy(b.mean(0))
     products: Tensor = torch.from_numpy((a.T @ b).toarray())
-    return products.addr_(mean_a, mean_b, alpha=-tokens)
+    products.addr_(mean_a, mean_b, alpha=-tokens)
+    return products
 
 
 def _inverse_norm(latents: sparse.csr_array) -> Tensor:
@@ -51,8 +52,8 @@ def _inverse_norm(latents: sparse.csr_array) -> Tensor:
     values = latents.astype(np.float64)
     squares, mean = (torch.from_numpy(x.mean(0)) for x in (values.power(2), values))
     variance = squares - mean**2
-    scale = (latents.shape[0] * variance).rsqrt()
-    return scale.where(variance > CONSTANT * squares, torch.zeros(()))
+    variance[variance <= CONSTANT * squares] = torch.inf
+    return torch.rsqrt(latents.shape[0] * variance)
 
 
 def matched_correlations(correlation: Tensor) -> Tensor:

@@ -29,16 +29,16 @@ from faithful_sae.statistics import SHARED_THRESHOLD, Interval, close_to
 # Title -> metric and latents; all are shares of latents.
 SHARES = {
     "decoder cosine": ("shared_feature_ratio", "all"),
-    "the same, alive latents alone": ("shared_feature_ratio", "alive"),
-    "the same, weighted by firing": ("shared_feature_ratio", "firing_weighted"),
+    "decoder cosine, alive latents": ("shared_feature_ratio", "alive"),
+    "decoder cosine, by firing": ("shared_feature_ratio", "firing_weighted"),
     "encoder and decoder agree": ("encoder_decoder_agreement", "all"),
     "correlation of activations": ("correlated_feature_ratio", "alive"),
 }
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white"}
 # Latents -> where they are drawn beside the corpus' place, and how.
 GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
-    "matched": (-0.15, {}),
-    "unmatched": (0.15, HOLLOW),
+    "matched": (-0.2, {}),
+    "unmatched": (0.2, HOLLOW),
 }
 
 
@@ -85,7 +85,8 @@ def similarity_forms(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
         Line2D([], [], label=f"{name} latents (CKA)", **group | look)
         for name, (_, look) in GROUPS.items()
     ]
-    legend(figure, [*(groups if drawn else []), *null_marks(within)], columns=3)
+    permuted = "null: permuted partners, shifted tokens"
+    legend(figure, [*(groups if drawn else []), *null_marks(within, permuted)], columns=3)
     return figure
 
 

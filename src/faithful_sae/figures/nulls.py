@@ -15,7 +15,13 @@ from faithful_sae.statistics import Interval
 NULLS: dict[str, dict[str, Any]] = {
     "covariance": {"label": "null: rows from the covariance", "color": NEUTRAL, "ls": "--"},
     "untrained": {"label": "null: untrained SAEs", "color": "black", "ls": ":", "linewidth": 1},
-    "permuted": {"label": "null: permuted partners", "color": NEUTRAL, "ls": "-.", "linewidth": 1},
+    # Mostly 0, as all are at high thresholds: wide and pale below the others, so that all show.
+    "permuted": {
+        "label": "null: permuted partners",
+        "color": "#BBBBBB",
+        "linewidth": 3,
+        "zorder": 1,
+    },
 }
 CROSS: dict[str, Any] = {"color": NEUTRAL, "marker": "x", "markersize": 4, "ls": ""}
 
@@ -51,11 +57,14 @@ def null_lines(similarity: pl.DataFrame) -> dict[str, Line2D]:
     return {null: Line2D([], [], **style) for null, style in NULLS.items() if null in found}
 
 
-def null_marks(similarity: pl.DataFrame) -> list[Line2D]:
-    """Legend entries of `mark_nulls` for the nulls that the table has."""
+def null_marks(similarity: pl.DataFrame, permuted: str = "null: permuted partners") -> list[Line2D]:
+    """Legend entries of `mark_nulls` for the nulls that the table has.
+
+    permuted: what the crosses are called.
+    """
     lines = null_lines(similarity)
     if "permuted" in lines:
-        lines["permuted"].set(**CROSS)
+        lines["permuted"].set(**CROSS, label=permuted)
     return list(lines.values())
 
 

@@ -104,10 +104,10 @@ def _corpus_marks(
             drawn.append(Interval(*values))
             draw_interval(axes, x, drawn[-1], colour, marker)
         pairs = of(within, corpus, "none")["value"].sort().to_numpy()
-        axes.plot(np.full(len(pairs), x + 0.22), pairs, ".", color=colour, alpha=0.6)
+        axes.plot(np.full(len(pairs), x + 0.3), pairs, ".", color=colour, alpha=0.6)
         others = between.filter((pl.col("corpus") == corpus) | (pl.col("corpus_b") == corpus))
         if not others.is_empty():
-            axes.plot([x - 0.22], [others["value"].sort().to_numpy().mean()], **BETWEEN)
+            axes.plot([x - 0.3], [others["value"].sort().to_numpy().mean()], **BETWEEN)
     name_corpora(axes, names)
     return drawn
 
@@ -117,7 +117,7 @@ def threshold_curves(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
     """Shared Feature Ratio against the cosine that counts as shared, one line per corpus.
 
     Band: jackknife interval over seeds; dashed: the corpus' covariance null; dotted: untrained SAEs
-    and dash-dotted: permuted partners, both means over corpora.
+    and pale: permuted partners, both means over corpora.
     A study of one seed has no pairs: its nulls stand alone.
     """
     ratios = within_corpora(similarity, corpora).filter(
@@ -154,7 +154,7 @@ def _columns(intervals: Iterable[Interval]) -> tuple[list[float], list[float], l
 
 def _null_curve(axes: Axes, table: pl.DataFrame, null: str, colour: str | None = None) -> None:
     curve = table.group_by("threshold").agg(pl.col("value").mean()).sort("threshold")
-    style = NULLS[null] | {"label": "", "linewidth": 1} | ({"color": colour} if colour else {})
+    style = {"linewidth": 1} | NULLS[null] | {"label": ""} | ({"color": colour} if colour else {})
     axes.plot(curve["threshold"], curve["value"], **style)
 
 
