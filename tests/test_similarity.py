@@ -15,6 +15,7 @@ from faithful_sae.sae import SAE
 from faithful_sae.similarity import (
     NULL_PAIRS,
     Rows,
+    activation_agreement,
     compare,
     permuted_similarity,
     similarity_of_corpora,
@@ -141,6 +142,19 @@ def test_matched_and_other_latents_are_compared_apart():
     found = dict((latents, v) for latents, *_, v in subspace_agreement(compare(a, b)))
     # Indicators of 3 and 3 other tokens of ten: correlation -3/7, squared.
     assert found["unmatched"] == pytest.approx(9 / 49)
+
+
+def test_latents_are_matched_by_correlation_among_the_alive_ones_alone():
+    # Each fires on tokens of its own; b has a's latents in another order, and one dead.
+    eye = torch.eye(6)
+    a, b = Encoded(encoded(eye).sae, sparse.csr_array(eye.numpy())), encoded(eye, fires=[0] * 6)
+    moved = eye[:, [2, 0, 1, 4, 3, 5]] * torch.tensor([1, 2, 3, 4, 5, 0])
+    b = Encoded(b.sae, sparse.csr_array(moved.numpy()))
+    table = activation_agreement(compare(a, b), THRESHOLDS)
+    assert value(table, "alive", "mean_matched_correlation") == pytest.approx(1)
+    assert value(table, "alive", "correlated_feature_ratio", 0.95) == 1
+    # By direction, each latent's partner fires on another token: -1/5, in 5 alive pairs.
+    assert value(table, "alive", "correlation_of_matched") == pytest.approx(-0.2)
 
 
 def of_seeds(seeds: int) -> pl.DataFrame:

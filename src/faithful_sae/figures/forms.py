@@ -79,7 +79,7 @@ def similarity_forms(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
         panels[0].set_ylim(bottom=-0.04 * panels[0].get_ylim()[1])  # nulls of 0 stay in sight
         for axes in row.axes[:, 0]:
             axes.set_ylabel(f"share of latents\nabove {SHARED_THRESHOLD}")
-    heading(figure, "Do SAEs of different seeds agree? By every way to count", note(drawn))
+    heading(figure, "Do SAEs of different seeds agree, whatever one counts?", note(drawn))
     group = {"color": NEUTRAL, "marker": "o", "ls": ""}
     groups = [
         Line2D([], [], label=f"{name} latents (CKA)", **group | look)
