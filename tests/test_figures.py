@@ -27,7 +27,7 @@ from faithful_sae.figures.style import PALETTE, describe, looks
 from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.sae import SAE
 from faithful_sae.similarity import similarity_of_seeds
-from faithful_sae.statistics import Interval, seed_interval
+from faithful_sae.statistics import Interval, pair_interval, seed_interval
 from faithful_sae.summary import summarise
 from faithful_sae.tables import read_csv
 
@@ -48,29 +48,52 @@ def _level(corpus):
     return 0.2 + 0.3 * CORPORA.index(corpus)
 
 
+def _weights(*kinds):
+    return [(metric, kind) for kind in kinds for metric in ("shared_feature_ratio", COSINE)]
+
+
+COSINE = "mean_matched_cosine"
+WEIGHTS = _weights("all", "alive", "firing_weighted")
+AGREEMENT = [("encoder_decoder_agreement", "all"), ("encoder_decoder_agreement", "alive")]
+ACTIVATIONS = [
+    ("correlated_feature_ratio", "alive"),
+    ("mean_matched_correlation", "alive"),
+    ("correlation_of_matched", "alive"),
+]
+CKA = [("contribution_cka", "matched"), ("contribution_cka", "unmatched")]
+CURVES = {"shared_feature_ratio", "correlated_feature_ratio"}  # at every threshold
+# Null -> its metrics, a share of latents, a mean.
+SIMILARITY = {
+    "none": ([*WEIGHTS, *AGREEMENT, *ACTIVATIONS, *CKA], None, 0.8),
+    "covariance": (_weights("all"), 0.11, 0.22),
+    "untrained": ([*WEIGHTS, *AGREEMENT, *ACTIVATIONS], 0.05, 0.1),
+    "permuted": ([*WEIGHTS, *ACTIVATIONS, *CKA], 0.01, 0.02),
+}
+MORE = {"alive": 0.1, "firing_weighted": 0.2, "matched": 0.3, "unmatched": 0.2}  # than "all"
+
+
 def similarity(seeds=SEEDS):
     """As the library writes it: nulls for each pair; one seed is paired with itself for them."""
     rows = []
     pairs = list(combinations(seeds, 2)) or [(seeds[0], seeds[0])]
-    for corpus, (a, b) in product(CORPORA, pairs):
-        for null, ratio, cosine in [
-            *([("none", _level(corpus) + 0.01 * (a + b), 0.8)] if a != b else []),
-            ("covariance", 0.11, 0.22),
-            ("untrained", 0.05, 0.1),
-        ]:
-            for threshold in (0.5, 0.7):
-                value = ratio + (0.7 - threshold) * (null == "none")
-                rows.append((corpus, a, b, null, "shared_feature_ratio", threshold, value))
-            rows.append((corpus, a, b, null, "mean_matched_cosine", None, cosine))
-    columns = ["corpus", "seed", "seed_b", "null", "metric", "threshold", "value"]
-    table = _table(rows, columns).with_columns(corpus_b="corpus", latents=pl.lit("all"))
+    for corpus, (a, b), null in product(CORPORA, pairs, SIMILARITY):
+        if a == b and null in ("none", "permuted"):
+            continue
+        metrics, share, mean = SIMILARITY[null]
+        for metric, latents in metrics:
+            for threshold in (0.5, 0.7) if metric in CURVES else (0.7,):
+                value = share
+                if null == "none":
+                    value = _level(corpus) + 0.01 * (a + b) + 0.7 - threshold + MORE.get(latents, 0)
+                if metric.startswith(("mean", "correlation_")):
+                    threshold, value = None, mean
+                rows.append((corpus, a, b, null, latents, metric, threshold, value))
+    columns = ["corpus", "seed", "seed_b", "null", "latents", "metric", "threshold", "value"]
+    table = _table(rows, columns).with_columns(corpus_b="corpus")
     # A row between corpora: no figure here may count it as a pair of seeds.
-    between = table.filter(pl.col("threshold") == 0.7)[:1].with_columns(
-        corpus=pl.lit("faithful"),
-        corpus_b=pl.lit("code"),
-        seed_b="seed",
-        null=pl.lit("none"),
-        value=pl.lit(0.99),
+    between = table.filter(metric="shared_feature_ratio", latents="all", threshold=0.7)[:1]
+    between = between.with_columns(
+        corpus=pl.lit("faithful"), corpus_b=pl.lit("code"), null=pl.lit("none"), value=pl.lit(0.99)
     )
     return pl.concat([table, between])
 
@@ -226,6 +249,7 @@ OF_EVALUATIONS = [
     "probing",
     "reconstruction",
     "shared_features",
+    "similarity_forms",
     "sparse_probing",
     "threshold_curves",
 ]
@@ -253,12 +277,30 @@ def _intervals(axes):
     return sorted(found)
 
 
+def _lines(axes, x):
+    """The lines drawn over exactly these x."""
+    return [
+        line
+        for line in axes.get_lines()
+        if np.array_equal(np.asarray(line.get_xdata(), float), np.asarray(x, float))
+    ]
+
+
 def _line(axes, x):
     """The first line drawn over exactly these x."""
-    for line in axes.get_lines():
-        if np.array_equal(np.asarray(line.get_xdata(), float), np.asarray(x, float)):
-            return np.asarray(line.get_ydata(), float)
-    raise AssertionError(f"no line over {x}")
+    lines = _lines(axes, x)
+    assert lines, f"no line over {x}"
+    return np.asarray(lines[0].get_ydata(), float)
+
+
+def _nulls(axes, x):
+    """The nulls marked at a corpus: by line style, or the marker where there is no line."""
+    marks = [*_lines(axes, [x - 0.3, x + 0.3]), *_lines(axes, [x])]
+    looks = {
+        mark.get_marker() if mark.get_linestyle() == "None" else mark.get_linestyle(): mark
+        for mark in marks
+    }
+    return {look: looks[look].get_ydata()[0] for look in ("--", ":", "x") if look in looks}
 
 
 def test_shared_features_draws_the_summary_its_intervals_its_pairs_and_its_nulls():
@@ -269,18 +311,43 @@ def test_shared_features_draws_the_summary_its_intervals_its_pairs_and_its_nulls
     drawn = _intervals(ratio)
     for x, corpus in enumerate(CORPORA):
         assert drawn[x] == pytest.approx((x, *expected[corpus]))
-        pairs = _line(ratio, [x + 0.22] * 3)
+        pairs = _line(ratio, [x + 0.3] * 3)
         assert sorted(pairs) == pytest.approx([_level(corpus) + 0.01 * s for s in (1, 2, 3)])
-        assert _line(ratio, [x - 0.3, x + 0.3]) == pytest.approx(0.11)
-        assert _line(cosine, [x - 0.3, x + 0.3]) == pytest.approx(0.22)
-    assert _line(ratio, [0, 1]) == pytest.approx(0.05)  # an axhline spans the axes, 0 to 1
+        assert _nulls(ratio, x) == pytest.approx({"--": 0.11, ":": 0.05, "x": 0.01})
+        assert _nulls(cosine, x) == pytest.approx({"--": 0.22, ":": 0.1, "x": 0.02})
+        assert _line(ratio, [x - 0.3]) == pytest.approx(0.99)  # with SAEs of the other corpus
     assert [tick.get_text() for tick in ratio.get_xticklabels()] == CORPORA
 
 
 def test_threshold_curves_pass_through_the_mean_over_pairs_of_seeds():
     (axes,) = _draw("threshold_curves").axes
     lines = {tuple(np.round(line.get_ydata(), 6)) for line in axes.get_lines()}
-    assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05)} <= lines
+    assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05), (0.01, 0.01)} <= lines
+
+
+def test_similarity_forms_draws_each_form_and_the_nulls_that_it_has():
+    figure = _draw("similarity_forms")
+    *shares, cka = figure.axes
+    untrained, permuted = {":": 0.05}, {"x": 0.01}
+    expected = [
+        (0, {"--": 0.11} | untrained | permuted),
+        (0.1, untrained | permuted),
+        (0.2, untrained | permuted),
+        (0, untrained),
+        (0.1, untrained | permuted),
+    ]
+    for axes, (more, nulls) in zip(shares, expected, strict=True):
+        for x, corpus in enumerate(CORPORA):
+            pairs = {(0, 1): 0.01, (0, 2): 0.02, (1, 2): 0.03}
+            mean, low, high, _ = pair_interval({p: v + _level(corpus) for p, v in pairs.items()})
+            assert _intervals(axes)[x] == pytest.approx((x, mean + more, low + more, high + more))
+            assert _nulls(axes, x) == pytest.approx(nulls)
+    assert len({axes.get_ylim() for axes in shares}) == 1
+    means = {round(x, 2): mean for x, mean, *_ in _intervals(cka)}
+    assert means == pytest.approx({-0.2: 0.52, 0.2: 0.42, 0.8: 0.82, 1.2: 0.72})
+    assert _nulls(cka, 0.8) == pytest.approx(permuted)
+    (key,) = figure.legends
+    assert len(key.get_texts()) == 5
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
@@ -289,9 +356,6 @@ def test_the_similarity_drawn_here_has_the_pairs_and_nulls_that_the_library_writ
     saes = {s: SAE.untrained(d_in=3, d_sae=4, k=1, seed=s) for s in SEEDS[:seeds]}
     written = similarity_of_seeds(saes, SimpleNamespace(batches=lambda: iter([x])), [0.5, 0.7])
     key = ["seed", "seed_b", "null", "latents", "metric", "threshold"]
-    written = written.filter(
-        pl.col("latents") == "all", pl.col("metric") != "encoder_decoder_agreement"
-    )
     for corpus in CORPORA:
         here = similarity(SEEDS[:seeds]).filter(corpus=corpus, corpus_b=corpus)
         assert sorted(here.select(key).rows(), key=str) == sorted(
@@ -305,18 +369,18 @@ def test_of_one_seed_the_nulls_are_drawn_alone_and_nothing_else_is_promised():
     for axes, covariance, untrained in ((ratio, 0.11, 0.05), (cosine, 0.22, 0.1)):
         assert _intervals(axes) == []
         for x in range(len(CORPORA)):
-            assert _line(axes, [x - 0.3, x + 0.3]) == pytest.approx(covariance)
-        assert _line(axes, [0, 1]) == pytest.approx(untrained)
-        assert sum(len(line.get_xdata()) > 0 for line in axes.get_lines()) == len(CORPORA) + 1
+            assert _nulls(axes, x) == pytest.approx({"--": covariance, ":": untrained})
+        others = len(CORPORA) * (axes is ratio)
+        assert sum(len(line.get_xdata()) > 0 for line in axes.get_lines()) == 2 * 2 + others
     (axes,) = _draw("threshold_curves", made).axes
     lines = [(line.get_linestyle(), tuple(line.get_ydata())) for line in axes.get_lines()]
     drawn = [line for line in lines if line[1]]
     assert drawn[:-1] == [("--", (0.11, 0.11))] * len(CORPORA) + [(":", (0.05, 0.05))]
-    for name in ("shared_features", "threshold_curves"):
+    for name in ("shared_features", "threshold_curves", "similarity_forms"):
         figure = _draw(name, made)
         assert "too few seeds to compare: the nulls alone" in figure.get_suptitle()
         keys = figure.legends[0].legend_handles
-        assert {key.get_linestyle() for key in keys} == {"--", ":"}
+        assert {key.get_linestyle() for key in keys} - {"None"} == {"--", ":"}
         assert "one pair of seeds" not in _words(figure)
         assert any("the nulls alone" in word for word in _words(figure))
         assert not any("the nulls alone" in word for word in _words(_draw(name)))
@@ -462,7 +526,7 @@ def test_differences_draw_their_table_and_fill_what_is_sure():
 
 
 def test_a_claim_that_holds_lies_right_of_the_middle_whichever_way_its_metric_goes():
-    row = {"claim": "c", "definition": "d", "metric": "x", "texts": 2, "texts_for": 1}
+    row = {"claim": "better probes", "definition": "paper", "texts": 2, "texts_for": 1}
     row |= {"model": "m", "hook": "h", "sae": "s", "texts_against": 0, "seeds": 3}
     values = [
         ("higher", 0.2, 0.1, 0.3, "holds"),

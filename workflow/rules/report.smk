@@ -44,6 +44,7 @@ EVIDENCE = {
 FIGURES = [
     "shared_features",
     "threshold_curves",
+    "similarity_forms",
     "reconstruction",
     "fake_features",
     "firing_frequencies",

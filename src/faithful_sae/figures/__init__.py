@@ -9,6 +9,7 @@ from faithful_sae.figures.comparisons import claims, differences, dose_response
 from faithful_sae.figures.data import first_tokens, norms, training_curves
 from faithful_sae.figures.evaluations import reconstruction
 from faithful_sae.figures.firing import fake_features, firing_frequencies
+from faithful_sae.figures.forms import similarity_forms
 from faithful_sae.figures.probing import probing, sparse_probing
 from faithful_sae.figures.stability import shared_features, threshold_curves
 from faithful_sae.figures.style import save
@@ -26,6 +27,7 @@ __all__ = [
     "reconstruction",
     "save",
     "shared_features",
+    "similarity_forms",
     "sparse_probing",
     "threshold_curves",
     "training_curves",
@@ -50,6 +52,7 @@ def draw(
             tables["similarity"], tables["summary"], corpora
         ),
         "threshold_curves": lambda: threshold_curves(tables["similarity"], corpora),
+        "similarity_forms": lambda: similarity_forms(tables["similarity"], corpora),
         "reconstruction": lambda: reconstruction(tables["reconstruction"], corpora),
         "fake_features": lambda: fake_features(tables["fake_features"], corpora, **cut),
         "firing_frequencies": lambda: firing_frequencies(

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from faithful_sae.claims import CLAIMS, DOSE_CLAIMS
 from faithful_sae.figures.style import (
     COMBINATION,
     NEUTRAL,
@@ -171,7 +172,10 @@ def claims(table: pl.DataFrame) -> Figure:
 
 def _claims(axes: Axes, table: pl.DataFrame) -> None:
     names = []
-    for y, row in enumerate(table.iter_rows(named=True)):
+    order = [(claim.claim, claim.definition) for claim in (*CLAIMS, *DOSE_CLAIMS)]
+    rows = list(table.iter_rows(named=True))
+    rows.sort(key=lambda row: order.index((row["claim"], row["definition"])))
+    for y, row in enumerate(rows):
         centre = 0.5 if row["expected"] == "most models" else 0.0
         turn = -1 if row["expected"] in ("lower", "falls") else 1
         reach = np.array([row["low"], row["estimate"], row["high"]], float) - centre

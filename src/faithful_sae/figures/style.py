@@ -26,6 +26,9 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 NEUTRAL = "#555555"
 WIDTH = 7.0  # inches: the text width of a journal page, so 8 pt stays 8 pt in print
 
+# Corpora's names that fit across all panels: in characters side by side, in names if slanted by 30.
+CHARACTERS, NAMES = 72, 24
+
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
     "font.size": 8,
@@ -168,10 +171,12 @@ def _require_one_value(distinct: int, part: pl.DataFrame, key: tuple[Any, ...]) 
         raise ValueError(f"several values for the same seed at {key}: gather every table once")
 
 
-def draw_interval(axes: Axes, x: float, interval: Interval, colour: str, marker: str) -> None:
+def draw_interval(
+    axes: Axes, x: float, interval: Interval, colour: str, marker: str, **look: Any
+) -> None:
     """Mean as a marker (none: only the bar) and the interval as a vertical bar with caps."""
     reach = [[interval.mean - interval.low], [interval.high - interval.mean]]
-    axes.errorbar([x], [interval.mean], yerr=reach, color=colour, fmt=marker, capsize=2.5)
+    axes.errorbar([x], [interval.mean], yerr=reach, color=colour, fmt=marker, capsize=2.5, **look)
 
 
 def draw_band(
@@ -188,9 +193,12 @@ def draw_band(
 
 
 def name_corpora(axes: Axes, corpora: Sequence[str]) -> None:
-    """Corpora as the categories of the x axis, one place each from 0."""
-    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-    crowded = sum(map(len, corpora)) > 36
+    """Corpora as the categories of the x axis, one place each from 0; slanted where they crowd."""
+    grid = axes.get_subplotspec()
+    panels = grid.get_gridspec().ncols if grid else 1
+    slanted: dict[str, Any] = {"ha": "right", "rotation_mode": "anchor"}
+    slanted["rotation"] = 60 if panels * len(corpora) > NAMES else 30
+    crowded = panels * sum(map(len, corpora)) > CHARACTERS
     axes.set_xticks(range(len(corpora)), corpora, parse_math=False, **(slanted if crowded else {}))
     axes.set_xlim(-0.6, len(corpora) - 0.4)
 
