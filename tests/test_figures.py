@@ -170,6 +170,44 @@ def corpus_statistics(corpora=CORPORA):
     return _table(rows, ["corpus", "metric", "value"], model="m")
 
 
+def recovery(seeds=SEEDS):
+    rows = [
+        (corpus, seed, metric, threshold, value + 0.01 * seed)
+        for corpus in CORPORA
+        for seed in seeds
+        for metric, threshold, value in [
+            ("recovered_features", 0.9, _level(corpus) / 2),
+            ("recovered_features", 0.7, 0.9),
+            ("explained_variance", None, 0.7),
+            ("truly_fake_ratio", None, 0.2),
+            ("random_auroc", None, 0.6),
+            ("contrast_auroc", None, 0.8),
+        ]
+    ]
+    return _table(rows, ["corpus", "seed", "metric", "threshold", "value"])
+
+
+def ground_truth():
+    rows = [
+        (measure, frequency, truth, compared, value, value - 0.1, value + 0.1)
+        for measure, frequency, truth in [
+            ("shared_feature_ratio", None, "recovered_features"),
+            ("explained_variance", None, "recovered_features"),
+            ("fake_feature_ratio", 0.1, "truly_fake_ratio"),
+            ("fake_feature_ratio", 0.5, "truly_fake_ratio"),
+        ]
+        for compared, value in (("all", -0.33), ("corpora", 0.44), ("saes", 0.55))
+    ]
+    columns = ["measure", "frequency", "truth", "compared", "value", "low", "high"]
+    return _table(rows, columns, model="m", hook="resid_pre.1")
+
+
+def summary_of_known(seeds=SEEDS):
+    return summarise(
+        None, similarity(seeds), fake_features(seeds), 0.1, 1.0, recovery=recovery(seeds)
+    )
+
+
 @cache
 def tables(seeds=tuple(SEEDS)):
     made = {
@@ -186,9 +224,12 @@ def tables(seeds=tuple(SEEDS)):
     made["summary"] = summarise(
         made["reconstruction"], made["similarity"], made["fake_features"], 0.1, 1.0, made["probing"]
     )
+    made["ground_truth"] = ground_truth()
+    made["known_summary"] = summary_of_known(seeds)
     return made
 
 
+OF_KNOWN = ["fake_calls", "recovery"]
 OF_EVALUATIONS = [
     "dose_response",
     "fake_features",
@@ -201,7 +242,10 @@ NAMES = [name for name in figures.__all__ if name not in ("draw", "save")]
 
 
 def _draw(name, made=None):
-    return figures.draw(name, made or tables(), CORPORA, **CUT)
+    made = made or tables()
+    if name in OF_KNOWN:
+        made = made | {"summary": made["known_summary"]}
+    return figures.draw(name, made, CORPORA, **CUT)
 
 
 def _words(figure):
@@ -332,6 +376,37 @@ def test_probing_leaves_out_sparse_probes_and_draws_raw_and_majority_as_lines():
     assert means == pytest.approx([0.66, 0.71, 0.81])
     assert _line(axes, [-0.35, 0.35]) == pytest.approx(0.9)
     assert _line(axes, [0, 1]) == pytest.approx(0.6)
+
+
+def test_recovery_draws_both_intervals_and_says_both_correlations():
+    figure = _draw("recovery")
+    summary = summary_of_known()
+    for axes, measure, truth in zip(
+        figure.axes,
+        ["shared_feature_ratio", "explained_variance", "fake_feature_ratio"],
+        ["recovered_features", "recovered_features", "truly_fake_ratio"],
+        strict=True,
+    ):
+        expected = []
+        for corpus in CORPORA:
+            part = summary.filter(pl.col("corpus") == corpus)
+            x, y = (
+                part.row(by_predicate=pl.col("metric") == m, named=True) for m in (measure, truth)
+            )
+            expected.append(pytest.approx((x["mean"], y["mean"], y["low"], y["high"])))
+            reach = _line(axes, [x["low"], x["high"]])
+            assert reach == pytest.approx([y["mean"]] * 2)
+        assert _intervals(axes) == expected
+        assert "-0.33 [-0.43, -0.23] all" in axes.get_title()
+        assert "0.44 [0.34, 0.54] corpora" in axes.get_title()
+
+
+def test_fake_calls_have_the_values_of_the_summary_and_guessing_as_a_line():
+    figure = _draw("fake_calls")
+    for axes, mean in zip(figure.axes, (0.21, 0.61, 0.81), strict=True):
+        assert [found[1] for found in _intervals(axes)] == pytest.approx([mean] * 2)
+    for axes in figure.axes[1:]:
+        assert _line(axes, [0, 1]).tolist() == [0.5, 0.5]
 
 
 def test_first_tokens_are_the_likeliest_under_either_with_blanks_and_glyphs_escaped():

@@ -57,6 +57,9 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
     if error is not None:
         raise ConfigError(error)
     _check_references(filled, root)
+    entries = [*filled["models"].values(), *filled["corpora"].values()]
+    if any(entry["source"] == "known_features" for entry in entries):
+        _check_known_features(filled)
     return filled
 
 
@@ -83,19 +86,24 @@ def check_model(config: Config, facts: Config) -> None:
                 f"models.{name}.hooks: {hook} lies beyond the last block; the model has {blocks} "
                 f"blocks, so the deepest hook is resid_pre.{blocks - 1}."
             )
-    for sae, settings in config["saes"].items() if hooks else ():
-        d_sae = settings["expansion"] * d_in
-        if settings["k"] > d_sae:
-            raise ConfigError(
-                f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
-                f"{settings['expansion']} x d_in {d_in} of {name}); lower k or raise expansion."
-            )
+    if hooks:
+        _check_width(config, name, d_in)
     longest, asked = facts["context_length"], config["corpus_size"]["context_length"]
     if longest is not None and asked > longest:
         raise ConfigError(
             f"corpus_size.context_length: {asked} tokens, but {name} reads at most {longest}; "
             "lower it."
         )
+
+
+def _check_width(config: Config, model: str, d_in: int) -> None:
+    for sae, settings in config["saes"].items():
+        d_sae = settings["expansion"] * d_in
+        if settings["k"] > d_sae:
+            raise ConfigError(
+                f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
+                f"{settings['expansion']} x d_in {d_in} of {model}); lower k or raise expansion."
+            )
 
 
 def _fill(value: Any, schema: Config, whole: Config) -> Any:
@@ -240,3 +248,20 @@ def _check_references(config: Config, root: Path) -> None:
             )
     if not any(model["hooks"] for model in config["models"].values()):
         raise ConfigError("models: no model has hooks, so there is nothing to study.")
+
+
+def _check_known_features(config: Config) -> None:
+    """A study of known features has neither a language model nor text, but a faithful corpus."""
+    for section in ("models", "corpora"):
+        for name, entry in config[section].items():
+            if entry["source"] != "known_features":
+                raise ConfigError(
+                    f"{section}.{name}.source: {entry['source']!r} is about a language model, but "
+                    "this study is about known features; give each kind a study of its own."
+                )
+    if config["tasks"]:
+        raise ConfigError("tasks: a model of known features reads no text; remove them.")
+    if all(corpus["shift"] for corpus in config["corpora"].values()):
+        raise ConfigError("corpora: none has shift 0, the model's own distribution; add one.")
+    for name, model in config["models"].items():
+        _check_width(config, name, model["d_in"])

@@ -28,6 +28,20 @@ RECONSTRUCTION_METRICS = [
     "dead_fraction",
     "l0",
 ]
+RECOVERY_METRICS = [
+    "recovered_features",
+    "recovered_features_weighted",
+    "mean_matched_cosine_to_truth",
+    "explained_variance",
+    "explained_variance_faithful",
+    "l0",
+    "dead_fraction",
+    "truly_fake_ratio",
+    "truly_fake_external_ratio",
+    "truly_fake_neither_ratio",
+    "random_auroc",
+    "contrast_auroc",
+]
 FOREIGN_METRICS = ["explained_variance", "ce_loss_increase"]
 SUMMARY_SCHEMA = dict.fromkeys(GROUP, pl.String) | {
     "mean": pl.Float64,
@@ -37,6 +51,8 @@ SUMMARY_SCHEMA = dict.fromkeys(GROUP, pl.String) | {
 }
 # The cosine of the headline Shared Feature Ratio (FaithfulSAE).
 SHARED_THRESHOLD = 0.7
+# The cosine with a known feature from which that feature counts as recovered.
+RECOVERED_THRESHOLD = 0.9
 LEVEL = 0.95  # of every interval
 
 
@@ -100,12 +116,13 @@ def _jackknife_interval(
 
 
 def summarise(
-    reconstruction: pl.DataFrame,
+    reconstruction: pl.DataFrame | None,
     similarity: pl.DataFrame,
     fake_features: pl.DataFrame,
     frequency: float,
     min_activation: float,
     probing: pl.DataFrame | None = None,
+    recovery: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Headline metrics of a study, per model, hook, sae and corpus: metric, mean, low, high, seeds.
 
@@ -114,7 +131,8 @@ def summarise(
     of different corpora; similarity within a corpus, shared at
     cosine 0.7; `mean_matched_cosine_above_null` subtracts the mean of the corpus' covariance null
     and takes it as known; fake features at the study's `frequency` and `min_activation`; probes on
-    all latents, one metric per task (`probing` is None in a study without tasks). A metric without
+    all latents, one metric per task (`probing` is None in a study without tasks). A study of known
+    features has a `recovery` (at cosine 0.9) and no `reconstruction`. A metric without
     rows (say, pairs in a one-seed study) is absent. Raises ValueError when a value occurs twice or
     the fake-feature cut was never measured.
     """
@@ -128,22 +146,12 @@ def summarise(
             f"no fake_feature_ratio at frequency {frequency} and min_activation {min_activation}: "
             "add both to the grids that fake_features measures"
         )
-    own = reconstruction.filter(
-        pl.col("corpus") == pl.col("eval_corpus"),
-        pl.col("positions") == "kept",
-        pl.col("metric").is_in(RECONSTRUCTION_METRICS),
-    )
-    foreign = (
-        reconstruction.filter(
-            pl.col("corpus") != pl.col("eval_corpus"),
-            pl.col("positions") == "kept",
-            pl.col("metric").is_in(FOREIGN_METRICS),
-        )
-        .group_by(*GROUP, "seed")
-        .agg(pl.col("value").mean())
-        .with_columns(metric=pl.format("{}:foreign", "metric"))
-    )
-    parts = [own, foreign, fake]
+    parts = [fake]
+    if reconstruction is not None:
+        parts += _own_and_foreign(reconstruction)
+    if recovery is not None:
+        at_cut = pl.col("threshold").is_null() | close_to("threshold", RECOVERED_THRESHOLD)
+        parts.append(recovery.filter(pl.col("metric").is_in(RECOVERY_METRICS), at_cut))
     if probing is not None:
         probes = probing.filter(
             pl.col("features") == "latents", pl.col("k").is_null(), pl.col("metric") == "accuracy"
@@ -152,6 +160,20 @@ def summarise(
     by_seed = pl.concat([table.select(*GROUP, "seed", "value") for table in parts])
     rows = _intervals(by_seed, ["seed"]) + _intervals(_pairs(similarity), ["seed", "seed_b"])
     return pl.DataFrame(rows, schema=SUMMARY_SCHEMA, orient="row").sort(GROUP)
+
+
+def _own_and_foreign(reconstruction: pl.DataFrame) -> list[pl.DataFrame]:
+    """Reconstruction of the SAE's own corpus, and the mean over the others as `...:foreign`."""
+    kept = reconstruction.filter(pl.col("positions") == "kept")
+    is_own = pl.col("corpus") == pl.col("eval_corpus")
+    own = kept.filter(is_own, pl.col("metric").is_in(RECONSTRUCTION_METRICS))
+    foreign = (
+        kept.filter(~is_own, pl.col("metric").is_in(FOREIGN_METRICS))
+        .group_by(*GROUP, "seed")
+        .agg(pl.col("value").mean())
+        .with_columns(metric=pl.format("{}:foreign", "metric"))
+    )
+    return [own, foreign]
 
 
 def close_to(column: str, value: float) -> pl.Expr:

@@ -53,6 +53,7 @@ localrules:
     link_model,
     describe_model,
     gather_table,
+    ground_truth,
     summarise,
     draw_figures,
 
@@ -87,6 +88,10 @@ def sources(section, *kinds):
     """Names of the entries of a section whose source is one of these."""
     return [name for name, entry in config[section].items() if entry["source"] in kinds]
 
+
+# A study is about language models or about models of known features, never about both.
+KNOWN = sources("models", "known_features")
+LANGUAGE_MODELS = [name for name in config["models"] if name not in KNOWN]
 
 STUDIED = [
     (model, hook) for model in MODELS for hook in config["models"][model]["hooks"]

@@ -5,34 +5,37 @@ OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
 """
 
-# What each table is gathered from. `summary` is made from other tables.
+# What each table is gathered from. `ground_truth` and `summary` are made from other tables.
 GATHERED = {
-    "corpus_statistics": gathered("corpus_statistics"),
-    "first_tokens": gathered("first_tokens"),
     "activation_statistics": gathered("{hook}/activation_statistics"),
-    "norms": gathered("{hook}/norms"),
     "training": gathered("{hook}/{sae}/seed{seed}/training"),
-    "reconstruction": gathered("{hook}/{sae}/reconstruction"),
     "similarity": gathered("{hook}/{sae}/similarity", [*CORPORA, "between-corpora"]),
     "fake_features": gathered("{hook}/{sae}/fake_features"),
     "firing_frequencies": gathered("{hook}/{sae}/firing_frequencies"),
 }
+if LANGUAGE_MODELS:
+    GATHERED["corpus_statistics"] = gathered("corpus_statistics")
+    GATHERED["first_tokens"] = gathered("first_tokens")
+    GATHERED["norms"] = gathered("{hook}/norms")
+    GATHERED["reconstruction"] = gathered("{hook}/{sae}/reconstruction")
+else:
+    GATHERED["recovery"] = gathered("{hook}/{sae}/recovery")
 if TASKS:
     GATHERED["probing"] = [
         *gathered("{hook}/{sae}/probing"),
         *gathered("{hook}/probing", ["probing-baselines"]),
     ]
-TABLES = [*GATHERED, "summary"]
+SUMMARISED = [*GATHERED, *(["ground_truth"] if KNOWN else [])]
+TABLES = [*SUMMARISED, "summary"]
 FIGURES = [
+    *(["recovery", "fake_calls"] if KNOWN else []),
     "shared_features",
     "threshold_curves",
-    "reconstruction",
+    *(["reconstruction"] if LANGUAGE_MODELS else []),
     "fake_features",
     "firing_frequencies",
     *(["probing"] if TASKS else []),
-    "dose_response",
-    "first_tokens",
-    "norms",
+    *(["dose_response", "first_tokens", "norms"] if LANGUAGE_MODELS else []),
     "training_curves",
 ]
 
@@ -56,7 +59,9 @@ rule gather_table:
 
 rule summarise:
     input:
-        expand("results/{study}/tables/{table}.csv", table=GATHERED, allow_missing=True),
+        expand(
+            "results/{study}/tables/{table}.csv", table=SUMMARISED, allow_missing=True
+        ),
     output:
         summary=report(
             "results/{study}/tables/summary.csv",
@@ -73,11 +78,7 @@ rule summarise:
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
-        tables=[
-            table
-            for table in ("reconstruction", "similarity", "fake_features", "probing")
-            if table in GATHERED
-        ],
+        tables=["reconstruction", "similarity", "fake_features", "probing", "recovery"],
         code=code_digest("summarise"),
     script:
         "../scripts/summarise.py"

@@ -13,7 +13,7 @@ from faithful_sae.tables import read_csv, write_csv
 paths = [Path(path) for path in snakemake.input]
 tables = {path.stem: read_csv(path) for path in paths}
 summary = summarise(
-    **{name: tables[name] for name in snakemake.params.tables},
+    **{name: tables.get(name) for name in snakemake.params.tables},
     frequency=snakemake.params.frequency,
     min_activation=snakemake.params.min_activation,
 )

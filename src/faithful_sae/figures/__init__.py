@@ -12,18 +12,21 @@ from faithful_sae.figures.evaluations import (
     probing,
     reconstruction,
 )
+from faithful_sae.figures.known import fake_calls, recovery
 from faithful_sae.figures.stability import dose_response, shared_features, threshold_curves
 from faithful_sae.figures.style import save
 
 __all__ = [
     "dose_response",
     "draw",
+    "fake_calls",
     "fake_features",
     "firing_frequencies",
     "first_tokens",
     "norms",
     "probing",
     "reconstruction",
+    "recovery",
     "save",
     "shared_features",
     "threshold_curves",
@@ -60,6 +63,8 @@ def draw(
         ),
         "first_tokens": lambda: first_tokens(tables["first_tokens"], corpora),
         "norms": lambda: norms(tables["norms"], corpora),
+        "recovery": lambda: recovery(tables["summary"], tables["ground_truth"], corpora, frequency),
+        "fake_calls": lambda: fake_calls(tables["summary"], corpora),
         "training_curves": lambda: training_curves(tables["training"], corpora),
     }
     return figures[name]()
