@@ -86,9 +86,11 @@ def rank_correlation(table: pl.DataFrame, x: str, y: str, within: list[str]) -> 
     |r| = 1. The interval's last field is the number of rows. Rows that are not finite are left out.
     """
     known = table.filter(pl.col(x).is_finite() & pl.col(y).is_finite())
+    if known.is_empty():
+        return Interval(math.nan, math.nan, math.nan, 0)
     groups = known.partition_by(within) if within else [known]
     a, b = (
-        np.concatenate([_centred_ranks(group[name].to_numpy()) for group in groups] or [[]])
+        np.concatenate([_centred_ranks(group[name].to_numpy()) for group in groups])
         for name in (x, y)
     )
     scale = math.sqrt(float(a @ a) * float(b @ b))
@@ -105,7 +107,8 @@ def rank_correlation(table: pl.DataFrame, x: str, y: str, within: list[str]) -> 
 
 def _centred_ranks(values: np.ndarray) -> np.ndarray:
     ranks: np.ndarray = rankdata(values)
-    return ranks - ranks.mean()
+    ranks -= ranks.mean()
+    return ranks
 
 
 def _cells(

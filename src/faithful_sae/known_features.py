@@ -120,8 +120,9 @@ class KnownFeatures:
         return x.astype(np.float32), drawn[np.arange(n), amplitudes.argmax(1)]
 
     def _zipf(self, n: int) -> Vector:
-        weights: Vector = np.arange(1, n + 1) ** -float(self.zipf)
-        return weights / weights.sum()
+        weights = np.arange(1, n + 1, dtype=np.float64) ** -self.zipf
+        p: Vector = weights / weights.sum()
+        return p
 
 
 def _generator(seed: int, *what: str | int) -> np.random.Generator:
