@@ -397,16 +397,19 @@ def test_recovery_draws_both_intervals_and_says_both_correlations():
             reach = _line(axes, [x["low"], x["high"]])
             assert reach == pytest.approx([y["mean"]] * 2)
         assert np.array(_intervals(axes)) == pytest.approx(np.array(sorted(expected)))
-        assert "-0.33 [-0.43, -0.23] all" in axes.get_title()
-        assert "0.44 [0.34, 0.54] corpora" in axes.get_title()
+        assert "all: ρ -0.33 [-0.43, -0.23]" in axes.get_title()
+        assert "at one SAE: ρ 0.44 [0.34, 0.54]" in axes.get_title()
 
 
 def test_fake_calls_have_the_values_of_the_summary_and_guessing_as_a_line():
     figure = _draw("fake_calls")
-    for axes, mean in zip(figure.axes, (0.21, 0.61, 0.81), strict=True):
+    share, correlation, *scores = figure.axes
+    for axes, mean in zip([share, *scores], (0.21, 0.61, 0.81), strict=True):
         assert [found[1] for found in _intervals(axes)] == pytest.approx([mean] * 2)
-    for axes in figure.axes[1:]:
+    for axes in scores:
         assert _line(axes, [0, 1]).tolist() == [0.5, 0.5]
+    curves = {line.get_label(): list(line.get_ydata()) for line in correlation.get_lines()}
+    assert curves["all"] == [-0.33, -0.33] and curves["at one SAE"] == [0.44, 0.44]
 
 
 def test_first_tokens_are_the_likeliest_under_either_with_blanks_and_glyphs_escaped():

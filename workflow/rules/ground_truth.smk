@@ -20,7 +20,10 @@ def drawn_tokens(wildcards):
 
 
 def shift(wildcards):
-    """Of a corpus; None is the analogue of uniformly random tokens: every feature equally likely."""
+    """Of a corpus; None draws every feature equally often, as `uniform-tokens` draws token ids.
+
+    The analogy ends there: how a language model reacts to nonsense is not part of it.
+    """
     return config["corpora"].get(wildcards.corpus, {"shift": None})["shift"]
 
 

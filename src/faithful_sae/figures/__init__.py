@@ -64,7 +64,9 @@ def draw(
         "first_tokens": lambda: first_tokens(tables["first_tokens"], corpora),
         "norms": lambda: norms(tables["norms"], corpora),
         "recovery": lambda: recovery(tables["summary"], tables["ground_truth"], corpora, frequency),
-        "fake_calls": lambda: fake_calls(tables["summary"], corpora),
+        "fake_calls": lambda: fake_calls(
+            tables["summary"], tables["ground_truth"], corpora, frequency
+        ),
         "training_curves": lambda: training_curves(tables["training"], corpora),
     }
     return figures[name]()

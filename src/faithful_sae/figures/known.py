@@ -15,6 +15,7 @@ from faithful_sae.figures.style import (
     NEUTRAL,
     canvas,
     describe,
+    draw_band,
     draw_interval,
     heading,
     legend,
@@ -33,7 +34,7 @@ PANELS = {
         "recovered features",
     ),
     ("explained_variance", "recovered_features"): (
-        "explained variance, own text",
+        "explained variance, own corpus",
         "recovered features",
     ),
     ("fake_feature_ratio", "truly_fake_ratio"): (
@@ -41,6 +42,8 @@ PANELS = {
         "truly fake latents",
     ),
 }
+# What is compared, as in ground_truth.csv -> words.
+COMPARED = {"all": "all", "corpora": "at one SAE"}
 # Score that latents are ranked by -> title of its panel.
 SCORES = {
     "random_auroc": "told by firing on\nrandom tokens",
@@ -55,7 +58,7 @@ def recovery(
     """What a study can measure against what only known features tell, one mark per SAE setting.
 
     Colour: training corpus; marker: SAE. Bars: intervals over seeds of both quantities. Above each
-    panel the rank correlation over all marks, and that of corpora within one SAE setting.
+    panel the rank correlation over all marks, and that of corpora at one SAE setting.
     """
     named = {metric for pair in PANELS for metric in pair}
     shown = summary.filter(pl.col("corpus").is_in(corpora), pl.col("metric").is_in(named))
@@ -101,10 +104,10 @@ def _correlations(ground_truth: pl.DataFrame, measure: str, truth: str, frequenc
         pl.col("frequency").is_null() | close_to("frequency", frequency),
     )
     lines = []
-    for compared, words in (("all", "all marks"), ("corpora", "corpora at one SAE")):
+    for compared, words in COMPARED.items():
         part = rows.filter(pl.col("compared") == compared)
         for value, low, high in part.select("value", "low", "high").iter_rows():
-            lines.append(f"ρ = {value:.2f} [{low:.2f}, {high:.2f}] {words}")
+            lines.append(f"{words}: ρ {value:.2f} [{low:.2f}, {high:.2f}]")
     return "\n".join(lines)
 
 
@@ -126,23 +129,28 @@ def _handles(table: pl.DataFrame, corpora: Sequence[str]) -> list[Artist]:
 
 
 @styled
-def fake_calls(summary: pl.DataFrame, corpora: Sequence[str]) -> Figure:
+def fake_calls(
+    summary: pl.DataFrame, ground_truth: pl.DataFrame, corpora: Sequence[str], frequency: float
+) -> Figure:
     """How many latents are truly fake, and whether firing on random tokens tells which.
 
-    Left: truly fake latents among the alive, by corpus and SAE. Right: area under the ROC curve of
-    two scores of a latent, its firing on random tokens (what the paper calls by) and that against
-    its firing on held-out tokens; 0.5 is guessing.
+    Upper left: truly fake latents among the alive, by corpus and SAE. Upper right: rank correlation
+    of their share with the Fake Feature Ratio, at every frequency cut. Lower: area under the ROC
+    curve of two scores of a latent, its firing on random tokens (what the paper calls by) and that
+    against its firing on held-out tokens; 0.5 is guessing.
     """
     shown = summary.filter(
         pl.col("corpus").is_in(corpora), pl.col("metric").is_in(["truly_fake_ratio", *SCORES])
     )
     names = present(corpora, shown)
-    figure, rows = canvas(shown, PLACE, (1, 3), 2.8)
+    figure, rows = canvas(shown, PLACE, (2, 2), 4.8)
     drawn: list[Interval] = []
     for row in rows:
+        _correlation_curves(row.axes[0, 1], row.of(ground_truth), frequency)
         markers = _markers(row.of(shown))
         titles = {"truly_fake_ratio": "truly fake latents"} | SCORES
-        for axes, (metric, title) in zip(row.axes[0], titles.items(), strict=True):
+        places = [row.axes[0, 0], *row.axes[1]]
+        for axes, (metric, title) in zip(places, titles.items(), strict=True):
             points = row.of(shown).filter(pl.col("metric") == metric).sort("corpus", "sae")
             for corpus, sae, *interval in points.select(
                 "corpus", "sae", "mean", "low", "high", "seeds"
@@ -157,7 +165,24 @@ def fake_calls(summary: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             axes.set_title(title)
             name_corpora(axes, names)
         row.axes[0, 0].set_ylabel("share of alive latents")
-        row.axes[0, 1].set_ylabel("area under the ROC curve")
+        row.axes[1, 0].set_ylabel("area under the ROC curve")
     heading(figure, "Does firing on random tokens tell fake latents?", describe(drawn))
     legend(figure, _handles(shown, corpora))
     return figure
+
+
+def _correlation_curves(axes: Axes, ground_truth: pl.DataFrame, frequency: float) -> None:
+    rows = ground_truth.filter(pl.col("measure") == "fake_feature_ratio").sort("frequency")
+    for (compared, words), colour in zip(COMPARED.items(), ("black", NEUTRAL), strict=True):
+        curve = rows.filter(pl.col("compared") == compared)
+        x, rho, low, high = (curve[name] for name in ("frequency", "value", "low", "high"))
+        draw_band(axes, x.to_list(), rho.to_list(), low.to_list(), high.to_list(), colour)
+        axes.lines[-1].set(label=words, linestyle="-" if compared == "all" else "--")
+    axes.axhline(0, linestyle=":", color="black", linewidth=1)
+    axes.axvline(frequency, color=NEUTRAL, linewidth=0.6)
+    axes.set_xscale("log")
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_title("fake feature ratio against their share")
+    axes.set_xlabel(f"frequency cut, share of tokens (thin line: {frequency:.3g})")
+    axes.set_ylabel("rank correlation ρ")
+    axes.legend()
