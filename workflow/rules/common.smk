@@ -151,6 +151,34 @@ def activations(split, corpus="{corpus}"):
     ]
 
 
+def known_features(wildcards):
+    """What a model of known features is drawn by: its entry without what names paths."""
+    entry = config["models"][wildcards.model]
+    return {key: entry[key] for key in entry if key not in ("source", "hooks")}
+
+
+def drawn_tokens(wildcards):
+    if wildcards.corpus not in CORPORA:
+        return config["evaluations"]["fake_features"]["tokens"]
+    return config["corpus_size"][f"{wildcards.split}_tokens"]
+
+
+def shift(wildcards):
+    """Of a corpus; None draws every feature equally often, as `uniform-tokens` draws token ids.
+
+    The analogy ends there: how a language model reacts to nonsense is not part of it.
+    """
+    return config["corpora"].get(wildcards.corpus, {"shift": None})["shift"]
+
+
+def own_distribution(wildcards):
+    """Held-out tokens of the model's own distribution."""
+    corpora = [
+        name for name, corpus in config["corpora"].items() if corpus["shift"] == 0
+    ]
+    return expand(activations("heldout", corpora[0]), **dict(wildcards.items()))
+
+
 def gathered(table, corpora=CORPORA):
     """Paths of one table in every (model, hook) studied, for all corpora, SAEs and seeds.
 
