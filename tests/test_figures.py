@@ -192,6 +192,7 @@ def ground_truth():
         (measure, frequency, truth, compared, value, value - 0.1, value + 0.1)
         for measure, frequency, truth in [
             ("shared_feature_ratio", None, "recovered_features"),
+            ("shared_feature_ratio_alive", None, "recovered_features"),
             ("explained_variance", None, "recovered_features"),
             ("fake_feature_ratio", 0.1, "truly_fake_ratio"),
             ("fake_feature_ratio", 0.5, "truly_fake_ratio"),
@@ -203,9 +204,10 @@ def ground_truth():
 
 
 def summary_of_known(seeds=SEEDS):
-    return summarise(
-        None, similarity(seeds), fake_features(seeds), 0.1, 1.0, recovery=recovery(seeds)
-    )
+    pairs = similarity(seeds)
+    alive = pairs.with_columns(latents=pl.lit("alive"), value=pl.col("value") + 0.1)
+    both = pl.concat([pairs, alive])
+    return summarise(None, both, fake_features(seeds), 0.1, 1.0, recovery=recovery(seeds))
 
 
 @cache
@@ -383,8 +385,9 @@ def test_recovery_draws_both_intervals_and_says_both_correlations():
     summary = summary_of_known()
     for axes, measure, truth in zip(
         figure.axes,
-        ["shared_feature_ratio", "explained_variance", "fake_feature_ratio"],
-        ["recovered_features", "recovered_features", "truly_fake_ratio"],
+        ["shared_feature_ratio", "shared_feature_ratio_alive", "explained_variance"]
+        + ["fake_feature_ratio"],
+        [*["recovered_features"] * 3, "truly_fake_ratio"],
         strict=True,
     ):
         expected = []

@@ -99,7 +99,7 @@ def tables():
                         )
             for other, null, latents, value in [
                 (corpus, "none", "all", level),
-                (corpus, "none", "alive", 0.1),
+                (corpus, "none", "alive", -level),
                 (corpus, "untrained", "all", 0.2),
                 ("elsewhere", "none", "all", 0.3),
             ]:
@@ -142,6 +142,8 @@ def test_every_measure_is_held_against_its_truth_in_every_comparison():
     table = ground_truth(*tables(), min_activation=0.5)
     for compared in COMPARED:
         assert value(table, "shared_feature_ratio", "recovered_features", compared) == (1, 6)
+        alive = value(table, "shared_feature_ratio_alive", "recovered_features", compared)
+        assert alive == (-1, 6)
         assert value(table, "explained_variance", "recovered_features", compared) == (-1, 6)
         constant = value(table, "explained_variance_faithful", "recovered_features", compared)
         assert math.isnan(constant[0])

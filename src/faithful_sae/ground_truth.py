@@ -26,6 +26,7 @@ CELL = ["model", "hook", "sae", "corpus"]
 TRACKED = [
     ("shared_feature_ratio", "recovered_features"),
     ("shared_feature_ratio", "recovered_features_weighted"),
+    ("shared_feature_ratio_alive", "recovered_features"),
     ("mean_matched_cosine", "recovered_features"),
     ("explained_variance", "recovered_features"),
     ("explained_variance_faithful", "recovered_features"),
@@ -125,9 +126,15 @@ def _cells(
     of_pairs = similarity.filter(
         pl.col("corpus") == pl.col("corpus_b"),
         pl.col("null") == "none",
-        pl.col("latents") == "all",
+        pl.col("latents").is_in(["all", "alive"]),
         pl.col("threshold").is_null() | close_to("threshold", SHARED_THRESHOLD),
-    ).with_columns(frequency=pl.lit(None, pl.Float64))
+    )
+    of_pairs = of_pairs.with_columns(
+        metric=pl.when(pl.col("latents") == "alive")
+        .then(pl.format("{}_alive", "metric"))
+        .otherwise("metric"),
+        frequency=pl.lit(None, pl.Float64),
+    )
     fake = fake_features.filter(close_to("min_activation", min_activation))
     columns = [*CELL, "metric", "frequency"]
     tables = [table.select(*columns, "value") for table in (of_seeds, of_pairs, fake)]

@@ -33,6 +33,10 @@ PANELS = {
         "shared feature ratio",
         "recovered features",
     ),
+    ("shared_feature_ratio_alive", "recovered_features"): (
+        "shared feature ratio of alive latents",
+        "recovered features",
+    ),
     ("explained_variance", "recovered_features"): (
         "explained variance, own corpus",
         "recovered features",
@@ -62,11 +66,11 @@ def recovery(
     """
     named = {metric for pair in PANELS for metric in pair}
     shown = summary.filter(pl.col("corpus").is_in(corpora), pl.col("metric").is_in(named))
-    figure, rows = canvas(shown, PLACE, (1, len(PANELS)), 3.0)
+    figure, rows = canvas(shown, PLACE, (2, 2), 5.0)
     drawn: list[Interval] = []
     for row in rows:
         of_place = row.of(ground_truth)
-        for axes, ((measure, truth), labels) in zip(row.axes[0], PANELS.items(), strict=True):
+        for axes, ((measure, truth), labels) in zip(row.axes.flat, PANELS.items(), strict=True):
             drawn += _scatter(axes, row.of(shown), measure, truth, corpora)
             axes.set_xlabel(labels[0])
             axes.set_ylabel(f"share of {labels[1]}")
