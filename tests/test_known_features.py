@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from faithful_sae.known_features import NO_FEATURE, KnownFeatures, draw_activations
-from faithful_sae.shards import EVERY_POSITION, Positions, Shards
+from faithful_sae.shards import EVERY_POSITION, Positions, Shards, blocks_of
 
 MODEL = KnownFeatures(
     d_in=16,
@@ -141,7 +141,8 @@ def test_streams_seeds_and_blocks_are_independent(tmp_path):
         kept = first.norm(dim=1) > 0
         cosine = torch.nn.functional.cosine_similarity(first[kept], other[kept])
         assert not torch.equal(first, other) and not (cosine > 0.9999).any()
-    assert not torch.equal(first[1:1000], first[8192 + 1 : 8192 + 1000])
+    second = 11 * blocks_of(np.full(3000, 11))[1].start  # where the second block begins
+    assert not torch.equal(first[:1000], first[second : second + 1000])
 
 
 def test_a_context_is_a_document_that_begins_with_a_position_of_no_feature(tmp_path):
