@@ -305,6 +305,7 @@ WRONG = [
         {"source": "stdlib"},
         r"corpora.uniform-tokens: the name is kept for",
     ),
+    ("corpora/shuffled-tokens", {"source": "stdlib"}, r"corpora.shuffled-tokens: the name is kept"),
     ("corpora/between-corpora", {"source": "stdlib"}, r"corpora.between-corpora: the name is kept"),
     (
         "corpora/probing-baselines",

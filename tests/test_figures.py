@@ -23,6 +23,7 @@ from faithful_sae import figures
 from faithful_sae.corpus_statistics import FIRST_TOKENS as TABLE_TOKENS
 from faithful_sae.figures.data import FIRST_TOKENS
 from faithful_sae.figures.style import PALETTE, describe, looks
+from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.sae import SAE
 from faithful_sae.similarity import similarity_of_seeds
 from faithful_sae.statistics import Interval, seed_interval, summarise
@@ -95,19 +96,27 @@ def reconstruction(seeds=SEEDS):
 
 
 def fake_features(seeds=SEEDS, ceiling=0.5):
-    rows = [
-        (corpus, seed, 1.0, frequency, metric, value)
-        for corpus in CORPORA
-        for seed in seeds
-        for frequency in GRID
-        for metric, value in [
-            ("fake_feature_ratio", _level(corpus) / 2 + 0.01 * seed - frequency),
-            ("dense_feature_ratio", 0.3),
-            ("fake_not_dense_ratio", 0.02),
-            ("fake_feature_ceiling", min(1.0, ceiling * 0.1 / frequency)),
-        ]
-    ]
-    return _table(rows, ["corpus", "seed", "min_activation", "frequency", "metric", "value"])
+    """The paper's ratio rises with the corpus; other inputs and cuts have values of their own."""
+    rows = []
+    for corpus, seed, frequency in product(CORPORA, seeds, GRID):
+        rows.append((corpus, seed, None, None, None, frequency, "fake_feature_ceiling",
+                     min(1.0, ceiling * 0.1 / frequency)))  # fmt: skip
+        paper = _level(corpus) / 2 + 0.01 * seed - frequency
+        for cut, level, other in [
+            ("absolute", 0.0, 0.31),
+            ("absolute", 1.0, 0.0),
+            ("absolute", 2.0, -0.005),
+            ("own_quantile", 0.5, 0.21),
+            ("own_quantile", 0.9, 0.11),
+        ]:
+            at = (cut, level, frequency)
+            rows.append((corpus, seed, None, *at, "dense_feature_ratio", 0.3 + other))
+            for name, value in zip(RANDOM_INPUTS, (paper, 0.12, 0.14), strict=True):
+                rows.append((corpus, seed, name, *at, "fake_feature_ratio", value + other))
+                rows.append((corpus, seed, name, *at, "fake_not_dense_ratio", 0.02 + other))
+                rows.append((corpus, seed, name, *at, "contrast_ratio", math.nan))
+    names = ["corpus", "seed", "random_input", "cut", "level", "frequency", "metric", "value"]
+    return _table(rows, names)
 
 
 def firing(seeds=SEEDS):
@@ -115,9 +124,16 @@ def firing(seeds=SEEDS):
         (corpus, seed, latent, 1.0, *frequencies)
         for corpus in CORPORA
         for seed in seeds
-        for latent, frequencies in enumerate([(0.0, 0.05), (0.0, 0.5), (0.002, 0.5), (0.02, 0.0)])
+        for latent, frequencies in enumerate(
+            [
+                (0.05, 0.0, 0.1, 0.1),
+                (0.5, 0.0, 0.0, 0.1),
+                (0.5, 0.002, 0.0, 0.1),
+                (0.0, 0.02, 0.0, 0.1),
+            ]
+        )
     ]
-    return _table(rows, ["corpus", "seed", "latent", "min_activation", "random", "heldout"])
+    return _table(rows, ["corpus", "seed", "latent", "min_activation", "heldout", *RANDOM_INPUTS])
 
 
 def probing(seeds=SEEDS):
@@ -348,23 +364,44 @@ def test_reconstruction_cells_hold_mean_and_half_interval_of_kept_positions():
     assert [label.get_text() for label in variance.get_xticklabels()] == CORPORA
 
 
-def test_fake_feature_bars_have_the_heights_and_intervals_of_the_cut():
-    left, right = _draw("fake_features").axes
-    bars = {round(bar.get_x() + bar.get_width() / 2, 2): bar.get_height() for bar in left.patches}
-    expected = {-0.27: 0.01, 0.0: 0.3, 0.27: 0.02, 0.73: 0.16, 1.0: 0.3, 1.27: 0.02}
-    assert bars == pytest.approx(expected)
+def test_fake_feature_marks_stand_at_the_ratios_of_every_input_with_their_intervals():
+    left, middle, right = _draw("fake_features").axes
     half = seed_interval({0: 0.0, 1: 0.01, 2: 0.02}).high - 0.01
-    drawn = {round(x, 2): (low, high) for x, _, low, high in _intervals(left)}
-    assert drawn[0.73] == pytest.approx((0.16 - half, 0.16 + half))
-    assert _line(right, GRID) == pytest.approx([0.10, 0.01])
+    found = []
+    for container in left.containers:
+        line, _, (bar,) = container.lines
+        ((low, y), (high, _)) = bar.get_segments()[0]
+        hollow = line.get_markerfacecolor() == "white"
+        found.append((int(y + 0.5), line.get_xdata()[0], low, high, line.get_marker(), hollow))
+    expected = [
+        mark
+        for y, paper in enumerate([0.01, 0.16])
+        for mark in [
+            (y, paper, paper - half, paper + half, "o", False),
+            *((y, v, v, v, m, h) for v, m, h in [(0.02, "o", True), (0.12, "^", False)]),
+            *((y, v, v, v, m, h) for v, m, h in [(0.14, "s", False), (0.3, "D", True)]),
+        ]
+    ]
+    assert len(found) == len(expected)
+    for mark, wanted in zip(found, expected, strict=True):
+        assert mark[1:4] == pytest.approx(wanted[1:4])
+        assert (mark[0], *mark[4:]) == (wanted[0], *wanted[4:])
+    assert [label.get_text() for label in left.get_yticklabels()] == CORPORA
+    assert _line(middle, GRID) == pytest.approx([0.10, 0.01])
+    assert _line(right, [0, 1, 2]) == pytest.approx([0.32, 0.01, 0.005])
+    assert _line(right, [3.5, 4.5]) == pytest.approx([0.22, 0.12])
+    names = [label.get_text() for label in right.get_xticklabels()]
+    assert names == ["0", "1", "2", "50%", "90%"]
 
 
 def test_the_ceiling_is_a_line_where_it_fits_and_words_where_it_does_not():
     near = figures.fake_features(fake_features(ceiling=0.35), CORPORA, **CUT).axes[0]
-    assert _line(near, [0, 1]) == pytest.approx(0.35)
+    (line,) = [line for line in near.get_lines() if line.get_linestyle() == "--"]
+    assert line.get_xdata() == pytest.approx([0.35, 0.35])
+    assert near.get_title("right") == ""
     far = figures.fake_features(fake_features(ceiling=0.9), CORPORA, **CUT).axes[0]
-    assert [text.get_text() for text in far.texts] == ["ceiling 0.90, above this axis"]
-    assert far.get_ylim()[1] < 0.9
+    assert far.get_title("right") == "ceiling 0.90, beyond this axis"
+    assert far.get_xlim()[1] < 0.9
 
 
 def test_a_cut_that_was_not_measured_is_named():
@@ -435,15 +472,14 @@ def test_norms_and_training_draw_the_numbers_of_their_tables():
     assert (band.min(), band.max()) == pytest.approx((0.0, 0.2))
 
 
-def test_firing_histogram_counts_every_latent_once():
+def test_firing_histograms_count_every_latent_once():
     axes = _draw("firing_frequencies").axes[0]
-    heldout, random = (patch.get_data().values for patch in axes.patches if not patch.get_fill())
-    never = sorted(
-        float(line.get_ydata()[0]) for line in axes.get_lines() if len(line.get_xdata()) == 1
-    )
-    assert never == pytest.approx([0.25, 0.5])
-    assert heldout.sum() == pytest.approx(0.75)
-    assert random.sum() == pytest.approx(0.5)
+    heldout = axes.patches[0].get_data().values
+    points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert [line.get_marker() for line in points] == ["D", "o", "^", "s"]
+    assert [line.get_ydata()[0] for line in points] == pytest.approx([0.25, 0.5, 0.75, 0.0])
+    curves = [line.get_ydata() for line in axes.get_lines() if len(line.get_xdata()) > 2]
+    assert [sum(y) for y in (heldout, *curves)] == pytest.approx([0.75, 0.5, 0.25, 1.0])
 
 
 def test_dose_response_puts_each_corpus_at_its_gap_in_the_colour_of_its_name():

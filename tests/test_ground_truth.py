@@ -121,8 +121,8 @@ def tables():
             orient="row",
         ),
         pl.DataFrame(
-            fake, [*coordinates, "min_activation", "frequency", "metric", "value"], orient="row"
-        ),
+            fake, [*coordinates, "level", "frequency", "metric", "value"], orient="row"
+        ).with_columns(random_input=pl.lit("uniform-tokens"), cut=pl.lit("absolute")),
     )
     return [t.with_columns(model=pl.lit("known"), hook=pl.lit("resid_pre.0")) for t in made]
 

@@ -521,7 +521,8 @@ def test_a_study_too_large_for_the_disk_is_refused_and_what_is_there_counts(tmp_
         "evaluations": {"fake_features": {"tokens": 10}},
         "activations": {"dtype": "float16"},
     }
-    free = SimpleNamespace(free=4_000)  # of 2 hooks x 50 tokens x 100 bytes, 6,000 are there
+    # Of 2 hooks x (40 tokens, 3 random inputs of 10) x 100 bytes, 6,000 are there.
+    free = SimpleNamespace(free=8_000)
     monkeypatch.setattr("faithful_sae.disk.shutil.disk_usage", lambda _: free)
     require_disk_for_study(tmp_path, 40, config)
     config["corpus_size"]["train_tokens"] = 31

@@ -22,7 +22,14 @@ SIMILARITY = PLACE | {
     "metric": "shared_feature_ratio",
     "threshold": 0.7,
 }
-FAKE = PLACE | {"seed": 0, "min_activation": 1.0, "frequency": 0.1, "metric": "fake_feature_ratio"}
+FAKE = PLACE | {
+    "seed": 0,
+    "random_input": "uniform-tokens",
+    "cut": "absolute",
+    "level": 1.0,
+    "frequency": 0.1,
+    "metric": "fake_feature_ratio",
+}
 PROBING = PLACE | {"seed": 0, "task": "t", "features": "latents", "k": None, "metric": "accuracy"}
 SCHEMA = {
     "seed": pl.Int64,
@@ -30,7 +37,7 @@ SCHEMA = {
     "k": pl.Int64,
     "value": pl.Float64,
     "threshold": pl.Float64,
-    "min_activation": pl.Float64,
+    "level": pl.Float64,
     "frequency": pl.Float64,
 }
 
@@ -189,7 +196,9 @@ def test_summary_takes_fake_features_at_the_given_cut_and_full_probes_on_latents
             FAKE,
             {"value": 0.25},
             {"frequency": 0.2, "value": 9.0},
-            {"min_activation": 0.0, "value": 9.0},
+            {"level": 0.0, "value": 9.0},
+            {"cut": "own_quantile", "value": 9.0},
+            {"random_input": "shuffled-tokens", "value": 9.0},
             {"metric": "fake_feature_ceiling", "value": 9.0},
         ),
         probing=table(

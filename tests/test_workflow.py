@@ -107,8 +107,17 @@ def test_numbers_of_the_tiny_study_obey_what_their_definitions_imply(study):
     topk = reconstruction.filter(pl.col("sae") == "topk")
     assert topk["l0"].max() <= 4
     fake = table(study, "fake_features").filter(pl.col("sae") == "topk")
-    fake = fake.pivot(on="metric", values="value")
-    assert (fake["fake_feature_ratio"] <= fake["fake_feature_ceiling"] + 1e-12).all()
+    metric = dict(fake.partition_by("metric", as_dict=True, include_key=False))
+    at = ["corpus", "seed", "frequency"]
+    ceiling = metric["fake_feature_ratio",].join(metric["fake_feature_ceiling",], on=at)
+    assert (ceiling["value"] <= ceiling["value_right"] + 1e-12).all()
+    assert set(ceiling["random_input"]) == {"uniform-tokens", "unigram-tokens", "shuffled-tokens"}
+    at += ["random_input", "cut", "level"]
+    parts = metric["fake_and_dense_ratio",].join(metric["fake_not_dense_ratio",], on=at)
+    whole = parts.join(metric["fake_feature_ratio",], on=at, suffix="_whole")
+    assert len(whole) == len(ceiling) > 0
+    parts = whole["value"] + whole["value_right"]
+    assert (parts - whole["value_whole"]).abs().max() < 1e-12
     cosine = table(study, "similarity").filter(pl.col("metric") == "mean_matched_cosine")
     assert cosine["value"].is_between(-1, 1).all()
     gap = table(study, "corpus_statistics").filter(pl.col("metric") == "surprise_gap")
@@ -194,7 +203,8 @@ EDITS = {
         CONFIG,
         "pack: true",
         "pack: false",
-        {"tokenize_corpus", "corpus_statistics"} | ACTIVATIONS - {"probing_baselines"},
+        {"tokenize_corpus", "random_tokens", "corpus_statistics"}
+        | ACTIVATIONS - {"probing_baselines"},
     ),
     "a task": (
         CONFIG,

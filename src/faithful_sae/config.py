@@ -14,9 +14,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from faithful_sae.random_inputs import RANDOM_INPUTS
+
 Config = dict[str, Any]
 RESERVED = {
-    "uniform-tokens": "the random input of the fake-feature evaluation",
+    **dict.fromkeys(RANDOM_INPUTS, "a random input of the fake-feature evaluation"),
     "between-corpora": "the folder of comparisons between corpora",
     "probing-baselines": "the folder of probes that depend on no corpus",
 }

@@ -13,11 +13,13 @@ import polars as pl
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from faithful_sae.random_inputs import UNIFORM
 from faithful_sae.statistics import (
     LEVEL,
     RECOVERED_THRESHOLD,
     SHARED_THRESHOLD,
     Interval,
+    absolute_cut,
     close_to,
 )
 
@@ -135,7 +137,7 @@ def _cells(
         .otherwise("metric"),
         frequency=pl.lit(None, pl.Float64),
     )
-    fake = fake_features.filter(close_to("min_activation", min_activation))
+    fake = fake_features.filter(pl.col("random_input") == UNIFORM, absolute_cut(min_activation))
     columns = [*CELL, "metric", "frequency"]
     tables = [table.select(*columns, "value") for table in (of_seeds, of_pairs, fake)]
     named = {metric for pair in TRACKED for metric in pair}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from faithful_sae.fake_features import FREQUENCIES, firing_frequencies
+from faithful_sae.fake_features import FREQUENCIES, firing_frequencies, firings
 from faithful_sae.known_features import KnownFeatures
 from faithful_sae.linear import linear
 from faithful_sae.matching import match_smaller
@@ -137,8 +137,9 @@ def recovery(
         ("truly_fake_neither_ratio", fake & ~is_external),
     ):
         rows.append((metric, None, None, _share(int(latents.sum()), n)))
+    cuts = torch.full((1, sae.d_sae), float(min_activation))
     on_random, on_heldout = (
-        firing_frequencies(sae, shards.batches(), [min_activation])[0, alive]
+        firing_frequencies(firings(sae, shards.batches()), cuts)[0, alive]
         for shards in (random, own)
     )
     rows += graded_calls(fake, on_random, frequencies)

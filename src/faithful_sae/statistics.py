@@ -18,6 +18,8 @@ import numpy as np
 import polars as pl
 from scipy.special import stdtrit
 
+from faithful_sae.random_inputs import UNIFORM
+
 GROUP = ["model", "hook", "sae", "corpus", "metric"]
 RECONSTRUCTION_METRICS = [
     "explained_variance",
@@ -130,7 +132,8 @@ def summarise(
     study's other corpora: own corpora differ in how easy they are, so only the latter compares SAEs
     of different corpora; similarity within a corpus, shared at
     cosine 0.7; `mean_matched_cosine_above_null` subtracts the mean of the corpus' covariance null
-    and takes it as known; fake features at the study's `frequency` and `min_activation`; probes on
+    and takes it as known; fake features as the paper has them, on uniform ids at the study's
+    `frequency` and `min_activation`; probes on
     all latents, one metric per task (`probing` is None in a study without tasks). A study of known
     features has a `recovery` (at cosine 0.9) and no `reconstruction`. A metric without
     rows (say, pairs in a one-seed study) is absent. Raises ValueError when a value occurs twice or
@@ -138,8 +141,9 @@ def summarise(
     """
     fake = fake_features.filter(
         pl.col("metric") == "fake_feature_ratio",
+        pl.col("random_input") == UNIFORM,
         close_to("frequency", frequency),
-        close_to("min_activation", min_activation),
+        absolute_cut(min_activation),
     )
     if fake.is_empty() and not fake_features.is_empty():
         raise ValueError(
@@ -179,6 +183,11 @@ def _own_and_foreign(reconstruction: pl.DataFrame) -> list[pl.DataFrame]:
 def close_to(column: str, value: float) -> pl.Expr:
     """Rows at a grid value; grids are written in decimals, so equality would be too strict."""
     return (pl.col(column) - value).abs() < 1e-9
+
+
+def absolute_cut(min_activation: float) -> pl.Expr:
+    """Fake features of latents above this activation, not above a quantile of their own."""
+    return (pl.col("cut") == "absolute") & close_to("level", min_activation)
 
 
 def _pairs(similarity: pl.DataFrame) -> pl.DataFrame:

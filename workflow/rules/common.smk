@@ -17,6 +17,7 @@ from faithful_sae.checksums import read_json
 from faithful_sae.config import ConfigError, check_model, load_config
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
+from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -92,6 +93,8 @@ def sources(section, *kinds):
 # A study is about language models or about models of known features, never about both.
 KNOWN = sources("models", "known_features")
 LANGUAGE_MODELS = [name for name in config["models"] if name not in KNOWN]
+if KNOWN:
+    RANDOM_INPUTS = [UNIFORM]  # the others are made from text
 
 STUDIED = [
     (model, hook) for model in MODELS for hook in config["models"][model]["hooks"]
@@ -179,6 +182,15 @@ def own_distribution(wildcards):
     return expand(activations("heldout", corpora[0]), **dict(wildcards.items()))
 
 
+def random_input_texts(wildcards):
+    """The held-out texts that a random input is made from: of every corpus, or of none."""
+    return [
+        f"results/{{study}}/{{model}}/{corpus}/heldout.parquet"
+        for corpus in CORPORA
+        if wildcards.corpus != UNIFORM
+    ]
+
+
 def gathered(table, corpora=CORPORA):
     """Paths of one table in every (model, hook) studied, for all corpora, SAEs and seeds.
 
@@ -208,7 +220,7 @@ def caption(name):
 wildcard_constraints:
     study=re.escape(config["study"]),
     model=one_of(config["models"]),
-    corpus=one_of([*CORPORA, *TASKS, "uniform-tokens"]),
+    corpus=one_of([*CORPORA, *TASKS, *RANDOM_INPUTS]),
     hook=one_of(HOOKS),
     sae=one_of(SAES),
     seed=one_of(map(str, SEEDS)),

@@ -4,6 +4,7 @@ IN   resources/, or the model itself
 OUT  results/{study}/{model}/{corpus}/generated/shard{shard}.parquet   text that a model wrote
      results/{study}/{model}/{corpus}/{train,heldout}.parquet          contexts
      results/{study}/{model}/{corpus}/examples.parquet                 contexts of a labelled task
+     results/{study}/{model}/{random input}/heldout.parquet            contexts of random tokens
      results/{study}/{model}/{corpus}/corpus_statistics.parquet, first_tokens.parquet
 """
 
@@ -131,21 +132,25 @@ rule tokenize_task:
         "../scripts/tokenize_task.py"
 
 
-rule uniform_tokens:
+rule random_tokens:
+    # One of each for all SAEs of a model, so that its corpora are compared on equal inputs.
     input:
         facts="results/{study}/{model}/model.json",
+        heldout=random_input_texts,
     output:
-        "results/{study}/{model}/uniform-tokens/heldout.parquet",
+        "results/{study}/{model}/{corpus}/heldout.parquet",
     log:
-        "results/logs/uniform_tokens/{study}/{model}.log",
+        "results/logs/random_tokens/{study}/{model}/{corpus}.log",
+    wildcard_constraints:
+        corpus=one_of(RANDOM_INPUTS),
     conda:
         "../../envs/torch.yaml"
     params:
         context_length=lookup(dpath="corpus_size/context_length", within=config),
         tokens=lookup(dpath="evaluations/fake_features/tokens", within=config),
-        code=code_digest("uniform_tokens"),
+        code=code_digest("random_tokens"),
     script:
-        "../scripts/uniform_tokens.py"
+        "../scripts/random_tokens.py"
 
 
 rule corpus_statistics:

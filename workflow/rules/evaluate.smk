@@ -87,7 +87,7 @@ rule similarity_between_corpora:
 rule fake_features:
     input:
         saes=expand(SAE, seed=SEEDS, allow_missing=True),
-        random=activations("heldout", "uniform-tokens"),
+        random=[path for name in RANDOM_INPUTS for path in activations("heldout", name)],
         heldout=activations("heldout"),
     output:
         fake_features="results/{study}/{model}/{corpus}/{hook}/{sae}/fake_features.parquet",
@@ -102,6 +102,7 @@ rule fake_features:
         "../../envs/torch.yaml"
     params:
         seeds=SEEDS,
+        random_inputs=RANDOM_INPUTS,
         positions=config["positions"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(

@@ -33,7 +33,7 @@ rule recovery:
         saes=expand(SAE, seed=SEEDS, allow_missing=True),
         own=activations("heldout"),
         faithful=own_distribution,
-        random=activations("heldout", "uniform-tokens"),
+        random=activations("heldout", UNIFORM),
     output:
         "results/{study}/{model}/{corpus}/{hook}/{sae}/recovery.parquet",
     log:

@@ -6,12 +6,8 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from faithful_sae.figures.data import first_tokens, norms, training_curves
-from faithful_sae.figures.evaluations import (
-    fake_features,
-    firing_frequencies,
-    probing,
-    reconstruction,
-)
+from faithful_sae.figures.evaluations import probing, reconstruction
+from faithful_sae.figures.firing import fake_features, firing_frequencies
 from faithful_sae.figures.known import fake_calls, recovery
 from faithful_sae.figures.stability import dose_response, shared_features, threshold_curves
 from faithful_sae.figures.style import save

@@ -182,9 +182,14 @@ def name_corpora(axes: Axes, corpora: Sequence[str]) -> None:
     axes.set_xlim(-0.6, len(corpora) - 0.4)
 
 
-def legend(figure: Figure, handles: Sequence[Artist], columns: int = 5) -> None:
-    """One legend for all panels, below them."""
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
+def legend(
+    figure: Figure,
+    handles: Sequence[Artist],
+    columns: int = 5,
+    where: Any = "outside lower center",
+) -> None:
+    """A legend for all panels, below them."""
+    figure.legend(handles=handles, loc=where, ncols=min(columns, len(handles)))
 
 
 def corpus_lines(corpora: Sequence[str], marker: bool = False) -> list[Artist]:
