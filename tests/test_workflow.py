@@ -374,6 +374,34 @@ def test_a_study_of_one_seed_one_corpus_and_no_task_has_its_tables_and_figures(s
     shutil.rmtree(study / "tests/tiny/results/single")
 
 
+def test_a_small_study_of_known_features_has_its_tables_and_figures(study, tmp_path):
+    config = yaml.safe_load((ROOT / "workflow/studies/ground-truth.yaml").read_text())
+    config |= {"study": "known", "seeds": [0, 1], "shards": 2}
+    config["models"]["known"] |= {"d_in": 16, "features": 32, "external_features": 8}
+    config["corpora"] = {name: config["corpora"][name] for name in ("faithful", "far")}
+    config["corpus_size"] = {"train_tokens": 20_000, "heldout_tokens": 2_000}
+    config["saes"] = {"right": config["saes"]["right"] | {"expansion": 2, "training_tokens": 5_000}}
+    config["evaluations"]["fake_features"]["tokens"] = 2_000
+    (tmp_path / "known.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["--configfile", str(tmp_path / "known.yaml"), "--cores", "2"]
+    output = snakemake(study, *arguments, "--show-failed-logs", directory=str(tmp_path))
+    assert output.endswith("exit 0"), output[-4000:]
+    results = tmp_path / "results/known"
+    assert {path.stem for path in (results / "tables").iterdir()} == {
+        "SHA256SUMS",
+        *("activation_statistics", "training", "similarity", "fake_features"),
+        *("firing_frequencies", "recovery", "ground_truth", "summary"),
+    }
+    summary = pl.read_csv(results / "tables/summary.csv")
+    wanted = {"recovered_features", "truly_fake_ratio", "shared_feature_ratio"}
+    for _, part in summary.group_by("corpus", "sae"):
+        assert wanted <= set(part["metric"])
+    shares = pl.col("metric").str.contains("ratio|recovered")
+    assert summary.filter(shares)["mean"].is_between(0, 1).all()
+    assert (results / "figures/recovery.png").exists()
+    assert "Nothing to be done" in snakemake(study, *arguments, directory=str(tmp_path))
+
+
 def test_configfile_replaces_the_default_study_instead_of_joining_it(study, tmp_path):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["study"] = "small"

@@ -36,6 +36,9 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
     if error is not None:
         raise ConfigError(error)
     _check_references(filled, root)
+    entries = [*filled["models"].values(), *filled["corpora"].values()]
+    if any(entry["source"] == "known_features" for entry in entries):
+        _check_known_features(filled)
     return filled
 
 
@@ -73,13 +76,8 @@ def check_model(config: Config, facts: Config) -> None:
                 f"models.{name}.hooks: {hook} lies beyond the last block; the model has {blocks} "
                 f"blocks, so the deepest hook is resid_pre.{blocks - 1}."
             )
-    for sae, settings in config["saes"].items() if hooks else ():
-        d_sae = settings["expansion"] * d_in
-        if settings["k"] > d_sae:
-            raise ConfigError(
-                f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
-                f"{settings['expansion']} x d_in {d_in} of {name}); lower k or raise expansion."
-            )
+    if hooks:
+        _check_width(config, name, d_in)
     longest, asked = facts["context_length"], config["corpus_size"]["context_length"]
     if longest is not None and asked > longest:
         raise ConfigError(
@@ -90,6 +88,16 @@ def check_model(config: Config, facts: Config) -> None:
 
 def _without(entry: Config, *keys: str) -> Config:
     return {key: value for key, value in entry.items() if key not in keys}
+
+
+def _check_width(config: Config, model: str, d_in: int) -> None:
+    for sae, settings in config["saes"].items():
+        d_sae = settings["expansion"] * d_in
+        if settings["k"] > d_sae:
+            raise ConfigError(
+                f"saes.{sae}.k: {settings['k']} active latents exceed d_sae = {d_sae} (expansion "
+                f"{settings['expansion']} x d_in {d_in} of {model}); lower k or raise expansion."
+            )
 
 
 def _fill(value: Any, schema: Config, whole: Config) -> Any:
@@ -177,3 +185,20 @@ def _check_references(config: Config, root: Path) -> None:
                 f"models.{name}.corpora: no SAE is studied on any of them; add one of the corpora "
                 "that an entry of saes names."
             )
+
+
+def _check_known_features(config: Config) -> None:
+    """A study of known features has neither a language model nor text, but a faithful corpus."""
+    for section in ("models", "corpora"):
+        for name, entry in config[section].items():
+            if entry["source"] != "known_features":
+                raise ConfigError(
+                    f"{section}.{name}.source: {entry['source']!r} is about a language model, but "
+                    "this study is about known features; give each kind a study of its own."
+                )
+    if config["tasks"]:
+        raise ConfigError("tasks: a model of known features reads no text; remove them.")
+    if all(corpus["shift"] for corpus in config["corpora"].values()):
+        raise ConfigError("corpora: none has shift 0, the model's own distribution; add one.")
+    for name, model in config["models"].items():
+        _check_width(config, name, model["d_in"])

@@ -20,9 +20,25 @@ RECONSTRUCTION_METRICS = [
     "dead_fraction",
     "l0",
 ]
+RECOVERY_METRICS = [
+    "recovered_features",
+    "recovered_features_weighted",
+    "mean_matched_cosine_to_truth",
+    "explained_variance",
+    "explained_variance_faithful",
+    "l0",
+    "dead_fraction",
+    "truly_fake_ratio",
+    "truly_fake_external_ratio",
+    "truly_fake_neither_ratio",
+    "random_auroc",
+    "contrast_auroc",
+]
 FOREIGN_METRICS = ["explained_variance", "mse", "ce_loss_increase"]
 # The cosine of the headline Shared Feature Ratio (FaithfulSAE).
 SHARED_THRESHOLD = 0.7
+# The cosine with a known feature from which that feature counts as recovered.
+RECOVERED_THRESHOLD = 0.9
 
 
 _NAMES = dict.fromkeys(GROUP, pl.String)
@@ -68,6 +84,10 @@ def headline(
         )
         foreign = _foreign(kept, texts).select(FOREIGN.columns)
         own.append(_average(foreign.with_columns(metric=pl.format("{}:foreign", "metric"))))
+    if "recovery" in tables:
+        recovery = tables["recovery"].filter(pl.col("metric").is_in(RECOVERY_METRICS))
+        at_cut = pl.col("threshold").is_null() | close_to("threshold", RECOVERED_THRESHOLD)
+        own.append(recovery.filter(at_cut))
     if "fake_features" in tables:
         own += _fake(tables["fake_features"], frequency, min_activation)
     if "probing" in tables:

@@ -116,10 +116,7 @@ def _t_quantile(seeds: int) -> float:
 def spearman(x: Sequence[float], y: Sequence[float]) -> Correlation:
     """Spearman's rank correlation of paired values.
 
-    Interval: Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) of Bonett & Wright (2000), who
-    found it to keep its level where Fisher's own 1 / (n - 3) does not. At rho = +-1, where z is
-    infinite, it is that of the largest value below 1 that n ranks can give, 1 - 12 / (n^3 - n).
-    p: two-sided permutation test, exact up to seven points.
+    Interval: `rank_interval`.  p: two-sided permutation test, exact up to seven points.
 
     Fewer than CORPORA_FOR_A_CORRELATION points or one value throughout: low, high and p are NaN.
     Raises ValueError where x and y differ in length.
@@ -140,10 +137,16 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Correlation:
         n_resamples=9999,
         rng=np.random.default_rng(0),
     )
-    return Correlation(rho, *_rank_interval(rho, n), float(test.pvalue), n)
+    return Correlation(rho, *rank_interval(rho, n), float(test.pvalue), n)
 
 
-def _rank_interval(rho: float, n: int) -> tuple[float, float]:
+def rank_interval(rho: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a rank correlation of n points, n > 3.
+
+    Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) of Bonett & Wright (2000), who found it
+    to keep its level where Fisher's own 1 / (n - 3) does not. At rho = +-1, where z is infinite, it is
+    that of the largest value below 1 that n ranks can give, 1 - 12 / (n^3 - n).
+    """
     largest = 1 - 12 / (n**3 - n)
     z = math.atanh(max(-largest, min(largest, rho)))
     half = float(ndtri(0.5 + LEVEL / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))

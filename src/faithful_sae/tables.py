@@ -13,7 +13,7 @@ from faithful_sae.files import written_whole
 from faithful_sae.tidy import COORDINATES, SEEDS, read_parquet
 
 CSV_TYPES: dict[str, Any] = {
-    **dict.fromkeys(["value", "threshold", "mean", "low", "high"], pl.Float64),
+    **dict.fromkeys(["value", "threshold", "frequency", "mean", "low", "high"], pl.Float64),
     # A corpus may be called 2024, a token may be a digit.
     **dict.fromkeys([*COORDINATES, "metric", "text"], pl.String),
     **dict.fromkeys([*SEEDS, "k"], pl.Int64),

@@ -16,6 +16,8 @@ rule extract_activations:
         "results/logs/extract_activations/{study}/{model}/{corpus}/{hook}/{split}-{shard}.log",
     benchmark:
         "results/logs/extract_activations/{study}/{model}/{corpus}/{hook}/{split}-{shard}.tsv"
+    wildcard_constraints:
+        model=one_of(LANGUAGE_MODELS),
     conda:
         "../../envs/torch.yaml"
     resources:

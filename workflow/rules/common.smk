@@ -54,6 +54,7 @@ localrules:
     link_model,
     describe_model,
     gather_table,
+    ground_truth,
     summarise,
     draw_figures,
 
@@ -88,6 +89,12 @@ def sources(section, *kinds):
     """Names of the entries of a section whose source is one of these."""
     return [name for name, entry in config[section].items() if entry["source"] in kinds]
 
+
+# A study is about language models or about models of known features, never about both.
+KNOWN = sources("models", "known_features")
+LANGUAGE_MODELS = [name for name in config["models"] if name not in KNOWN]
+if KNOWN:
+    RANDOM_INPUTS = [UNIFORM]  # the others are made from text
 
 STUDIED = [
     {"model": model, "hook": hook, "sae": sae, "corpus": corpus}
@@ -157,6 +164,34 @@ def activations(split, corpus="{corpus}"):
         f"results/{{study}}/{{model}}/{corpus}/{{hook}}/{split}/shard{shard}.parquet"
         for shard in range(shard_count(split))
     ]
+
+
+def known_features(wildcards):
+    """What a model of known features is drawn by: its entry without what names paths."""
+    entry = config["models"][wildcards.model]
+    return {key: entry[key] for key in entry if key not in ("source", "hooks")}
+
+
+def drawn_tokens(wildcards):
+    if wildcards.corpus not in CORPORA:
+        return config["evaluations"]["fake_features"]["tokens"]
+    return config["corpus_size"][f"{wildcards.split}_tokens"]
+
+
+def shift(wildcards):
+    """Of a corpus; None draws every feature equally often, as `uniform-tokens` draws token ids.
+
+    The analogy ends there: how a language model reacts to nonsense is not part of it.
+    """
+    return config["corpora"].get(wildcards.corpus, {"shift": None})["shift"]
+
+
+def own_distribution(wildcards):
+    """Held-out tokens of the model's own distribution."""
+    corpora = [
+        name for name, corpus in config["corpora"].items() if corpus["shift"] == 0
+    ]
+    return expand(activations("heldout", corpora[0]), **dict(wildcards.items()))
 
 
 def random_input_texts(wildcards):

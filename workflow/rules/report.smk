@@ -5,14 +5,10 @@ OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
 """
 
-# What each table is gathered from; SUMMARIES are made from these.
+# What each table is gathered from; `ground_truth` and SUMMARIES are made from these.
 GATHERED = {
-    "corpus_statistics": gathered("corpus_statistics"),
-    "first_tokens": gathered("first_tokens"),
     "activation_statistics": gathered("{hook}/activation_statistics"),
-    "norms": gathered("{hook}/norms"),
     "training": gathered("{hook}/{sae}/seed{seed}/training"),
-    "reconstruction": gathered("{hook}/{sae}/reconstruction"),
     "similarity": [
         *gathered("{hook}/{sae}/similarity"),
         *gathered("{hook}/{sae}/similarity", corpus="between-corpora"),
@@ -20,21 +16,27 @@ GATHERED = {
     "fake_features": gathered("{hook}/{sae}/fake_features"),
     "firing_frequencies": gathered("{hook}/{sae}/firing_frequencies"),
 }
+if LANGUAGE_MODELS:
+    GATHERED["corpus_statistics"] = gathered("corpus_statistics")
+    GATHERED["first_tokens"] = gathered("first_tokens")
+    GATHERED["norms"] = gathered("{hook}/norms")
+    GATHERED["reconstruction"] = gathered("{hook}/{sae}/reconstruction")
+else:
+    GATHERED["recovery"] = gathered("{hook}/{sae}/recovery")
 if TASKS:
     GATHERED["probing"] = [
         *gathered("{hook}/{sae}/probing"),
         *gathered("{hook}/probing", corpus="probing-baselines"),
     ]
+SUMMARISED = [*GATHERED, *(["ground_truth"] if KNOWN else [])]
 SUMMARIES = ["summary", "differences", "dose_response", "claims"]
-TABLES = [*GATHERED, *SUMMARIES]
+TABLES = [*SUMMARISED, *SUMMARIES]
 # The outside texts that each corpus holds; a model's writing holds none.
+WRITTEN = sources("corpora", "faithful", "written_by")
+WRITTEN += [corpus for corpus in CORPORA if config["corpora"][corpus].get("shift") == 0]
 TEXTS = {
-    corpus: (
-        entry["of"]
-        if entry["source"] == "mixture"
-        else [] if entry["source"] in ("faithful", "written_by") else [corpus]
-    )
-    for corpus, entry in config["corpora"].items()
+    corpus: [] if corpus in WRITTEN else config["corpora"][corpus].get("of", [corpus])
+    for corpus in CORPORA
 }
 # Controls are no evidence on the paper's claims: a studied model's random twin, an untrained SAE.
 EVIDENCE = {
@@ -42,18 +44,18 @@ EVIDENCE = {
     "saes": [sae for sae in SAES if config["saes"][sae]["training_tokens"]],
 }
 FIGURES = [
+    *(["recovery", "fake_calls"] if KNOWN else []),
     "shared_features",
     "threshold_curves",
     "similarity_forms",
-    "reconstruction",
+    *(["reconstruction"] if LANGUAGE_MODELS else []),
     "fake_features",
     "firing_frequencies",
     *(["probing", "sparse_probing"] if TASKS else []),
     *(["differences"] if len(CORPORA) > 1 else []),
-    "dose_response",
+    *(["dose_response"] if LANGUAGE_MODELS else []),
     *(["claims"] if EVIDENCE["saes"] and any(TEXTS[c] for c in CORPORA[1:]) else []),
-    "first_tokens",
-    "norms",
+    *(["first_tokens", "norms"] if LANGUAGE_MODELS else []),
     "training_curves",
 ]
 
@@ -77,7 +79,9 @@ rule gather_table:
 
 rule summarise:
     input:
-        expand("results/{study}/tables/{table}.csv", table=GATHERED, allow_missing=True),
+        expand(
+            "results/{study}/tables/{table}.csv", table=SUMMARISED, allow_missing=True
+        ),
     output:
         **{
             table: report(

@@ -10,6 +10,7 @@ from faithful_sae.figures.data import first_tokens, norms, training_curves
 from faithful_sae.figures.evaluations import reconstruction
 from faithful_sae.figures.firing import fake_features, firing_frequencies
 from faithful_sae.figures.forms import similarity_forms
+from faithful_sae.figures.known import fake_calls, recovery
 from faithful_sae.figures.probing import probing, sparse_probing
 from faithful_sae.figures.stability import shared_features, threshold_curves
 from faithful_sae.figures.style import save
@@ -19,12 +20,14 @@ __all__ = [
     "differences",
     "dose_response",
     "draw",
+    "fake_calls",
     "fake_features",
     "firing_frequencies",
     "first_tokens",
     "norms",
     "probing",
     "reconstruction",
+    "recovery",
     "save",
     "shared_features",
     "similarity_forms",
@@ -67,6 +70,10 @@ def draw(
         "claims": lambda: claims(tables["claims"]),
         "first_tokens": lambda: first_tokens(tables["first_tokens"], corpora),
         "norms": lambda: norms(tables["norms"], corpora),
+        "recovery": lambda: recovery(tables["summary"], tables["ground_truth"], corpora, frequency),
+        "fake_calls": lambda: fake_calls(
+            tables["summary"], tables["ground_truth"], corpora, frequency
+        ),
         "training_curves": lambda: training_curves(tables["training"], corpora),
     }
     return figures[name]()

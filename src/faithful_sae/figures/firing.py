@@ -118,7 +118,9 @@ def _marks(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Inte
     intervals = seed_intervals(table, ["corpus", "metric", "random_input"])
     drawn = []
     for corpus, (lane, mark) in product(names, enumerate(MARKS)):
-        interval = intervals[corpus, mark.metric, mark.random_input]
+        interval = intervals.get((corpus, mark.metric, mark.random_input))
+        if interval is None:  # a study of known features has one random input alone
+            continue
         y = names.index(corpus) + 0.16 * (lane - (len(MARKS) - 1) / 2)
         colour = looks(corpora)[corpus].colour
         axes.errorbar(
@@ -212,7 +214,8 @@ def firing_frequencies(
         close_to("min_activation", min_activation), pl.col("corpus").is_in(corpora)
     )
     names = present(corpora, table)
-    fired = np.concatenate([table[name].to_numpy() for name in ("heldout", *LINES)])
+    lines = {name: look for name, look in LINES.items() if name in table.columns}
+    fired = np.concatenate([table[name].to_numpy() for name in ("heldout", *lines)])
     lowest = np.floor(np.log10(min(fired[fired > 0], default=0.1)))
     edges = np.linspace(lowest, 0, int(-lowest) * 4 + 1)
     never = lowest * (1 + 0.08 * np.arange(4, 0, -1))  # places of those that never fire
@@ -225,7 +228,7 @@ def firing_frequencies(
             axes.stairs(mean[1:], edges, fill=True, color=colour, alpha=0.4)
             axes.stairs(high[1:], edges, baseline=low[1:], fill=True, color=colour, alpha=0.4)
             _draw_range(axes, never[0], mean[0], low[0], high[0], colour, "D")
-            for x, (name, (_, marker, line)) in zip(never[1:], LINES.items(), strict=True):
+            for x, (name, (_, marker, line)) in zip(never[1:], lines.items(), strict=False):
                 mean, low, high = _histogram(part, name, edges)
                 middles = (edges[1:] + edges[:-1]) / 2
                 axes.fill_between(middles, low[1:], high[1:], color="black", alpha=0.1, linewidth=0)
@@ -248,7 +251,7 @@ def firing_frequencies(
     random = [
         Line2D([], [], color="black", linestyle=line, marker=marker, markersize=3, linewidth=1,
                label=label)
-        for label, marker, line in LINES.values()
+        for label, marker, line in lines.values()
     ]  # fmt: skip
     legend(figure, [text, *random])
     return figure
