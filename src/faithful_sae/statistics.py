@@ -144,8 +144,8 @@ def rank_interval(rho: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a rank correlation of n points, n > 3.
 
     Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) of Bonett & Wright (2000), who found it
-    to keep its level where Fisher's own 1 / (n - 3) does not. At rho = +-1, where z is infinite, it is
-    that of the largest value below 1 that n ranks can give, 1 - 12 / (n^3 - n).
+    to keep its level where Fisher's own 1 / (n - 3) does not. At rho = +-1, where z is infinite, it
+    is that of the largest value below 1 that n ranks can give, 1 - 12 / (n^3 - n).
     """
     largest = 1 - 12 / (n**3 - n)
     z = math.atanh(max(-largest, min(largest, rho)))
