@@ -43,6 +43,7 @@ EVIDENCE = {
     "models": [m for m in MODELS if config["models"][m].get("model") not in MODELS],
     "saes": [sae for sae in SAES if config["saes"][sae]["training_tokens"]],
 }
+COMPARABLE = EVIDENCE["saes"] and any(TEXTS[corpus] for corpus in CORPORA[1:])
 FIGURES = [
     *(["recovery", "fake_calls"] if KNOWN else []),
     "shared_features",
@@ -54,7 +55,7 @@ FIGURES = [
     *(["probing", "sparse_probing"] if TASKS else []),
     *(["differences"] if len(CORPORA) > 1 else []),
     *(["dose_response"] if LANGUAGE_MODELS else []),
-    *(["claims"] if EVIDENCE["saes"] and any(TEXTS[c] for c in CORPORA[1:]) else []),
+    *(["claims"] if COMPARABLE else []),
     *(["first_tokens", "norms"] if LANGUAGE_MODELS else []),
     "training_curves",
 ]

@@ -179,7 +179,7 @@ def _claims(axes: Axes, table: pl.DataFrame) -> None:
         centre = 0.5 if row["expected"] == "most models" else 0.0
         turn = -1 if row["expected"] in ("lower", "falls") else 1
         reach = np.array([row["low"], row["estimate"], row["high"]], float) - centre
-        scale = np.nanmax(np.abs(reach)) or 1.0
+        scale = np.max(np.abs(reach), where=np.isfinite(reach), initial=0) or 1.0
         low, middle, high = turn * reach / scale
         colour = VERDICTS[row["verdict"]]
         axes.plot([low, high], [y, y], color=colour)
