@@ -513,6 +513,6 @@ def test_the_schema_of_known_features_has_exactly_the_fields_of_their_dataclass(
         for branch in properties("models")["oneOf"]
         if branch["properties"]["source"]["const"] == "known_features"
     ]
-    assert [*branch] == ["source", *(f.name for f in fields(KnownFeatures)), "hooks"]
-    model = load(KNOWN)["models"]["known"]
-    KnownFeatures(**{k: v for k, v in model.items() if k not in ("source", "hooks")})
+    assert [*branch] == ["source", *(f.name for f in fields(KnownFeatures)), "hooks", "corpora"]
+    model = model_entry(load(KNOWN), "known")
+    KnownFeatures(**{k: v for k, v in model.items() if k != "source"})

@@ -14,7 +14,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
 from faithful_sae.checksums import read_json
-from faithful_sae.config import check_model, corpora_of, load_config, sae_entry
+from faithful_sae.config import check_model, corpora_of, load_config, model_entry, sae_entry
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
@@ -168,8 +168,8 @@ def activations(split, corpus="{corpus}"):
 
 def known_features(wildcards):
     """What a model of known features is drawn by: its entry without what names paths."""
-    entry = config["models"][wildcards.model]
-    return {key: entry[key] for key in entry if key not in ("source", "hooks")}
+    entry = model_entry(config, wildcards.model)
+    return {key: entry[key] for key in entry if key != "source"}
 
 
 def drawn_tokens(wildcards):
