@@ -14,7 +14,13 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
 from faithful_sae.checksums import read_json
-from faithful_sae.config import check_model, corpora_of, load_config, model_entry, sae_entry
+from faithful_sae.config import (
+    check_model,
+    corpora_of,
+    load_config,
+    model_entry,
+    sae_entry,
+)
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
