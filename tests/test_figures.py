@@ -738,7 +738,7 @@ def test_each_combination_gets_panels_of_its_own_and_no_word_is_too_small(name):
     assert min(sizes) >= 8
 
 
-# Comparisons with the reference corpus have no such model; known features are studied on all corpora.
+# Comparisons with the reference corpus have no such model; known features have all corpora.
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if n not in ("claims", "differences", *OF_KNOWN)]
 )
