@@ -45,7 +45,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_loaded(tmp_path):
     folder, evidence = tmp_path / "sae", tmp_path / "ran"
     SAE.untrained(d_in=3, d_sae=4, k=2, seed=0).save(folder, {})
     (folder / "sae_weights.safetensors").write_bytes(pickle.dumps(Planted(evidence)))
-    with pytest.raises(ValueError, match="sae is damaged"):
+    with pytest.raises(ValueError, match="sae_weights.safetensors is damaged"):
         SAE.load(folder)
     State(tmp_path / "state", {}, []).save({}, {})
     (tmp_path / "state" / CHECKPOINT).write_bytes(pickle.dumps(Planted(evidence)))

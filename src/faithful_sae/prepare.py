@@ -12,6 +12,7 @@ import torch
 
 from faithful_sae.archives import read_member
 from faithful_sae.checksums import seal, verify
+from faithful_sae.files import files_below
 from faithful_sae.models import load_tokenizer
 
 GGUF_KEEPS = "quantization_config"  # the note that makes transformers refuse to save the weights
@@ -43,8 +44,10 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
 def link_model(source: Path, destination: Path) -> None:
     """A folder of links to the files of `source`: nothing is copied, however large the files."""
     destination.mkdir(parents=True)
-    for path in source.iterdir():
-        (destination / path.name).symlink_to(path.resolve())
+    for path in files_below(source):
+        link = destination / path.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
     seal(destination)
 
 
