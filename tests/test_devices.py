@@ -26,9 +26,11 @@ print(os.environ["CUDA_VISIBLE_DEVICES"])
 JOB = """
 import sys, time
 sys.path[:0] = {path!r}
-import os, tempfile
-tempfile.tempdir = {folder!r}
+import os
+from pathlib import Path
+from faithful_sae import devices
 from faithful_sae.devices import claim_gpu
+devices.LOCKS = Path({folder!r})
 claim_gpu()
 claim_gpu()  # a second call keeps the first's
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
@@ -140,9 +142,18 @@ def test_without_a_device_nothing_is_claimed(job, visible, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_slurm_has_shared_the_devices_out(job, tmp_path):
-    assert claimed(job("0,1", SLURM_JOB_ID="7")) == "0,1"
-    assert not list(tmp_path.iterdir())
+def test_jobs_inside_one_slurm_allocation_share_its_devices_out(job):
+    jobs = [job("0,1", SLURM_JOB_ID="7") for _ in range(2)]
+    assert {claimed(process) for process in jobs} == {"0", "1"}
+    assert "waiting" in job("0,1", SLURM_JOB_ID="7").stderr.readline()
+
+
+def test_device_0_of_two_slurm_allocations_need_not_be_one_device(job):
+    assert [claimed(job("0", SLURM_JOB_ID=number)) for number in ("7", "8")] == ["0", "0"]
+
+
+def test_a_device_may_have_slashes_in_its_name(job):
+    assert claimed(job("MIG-GPU-5f/1/0")) == "MIG-GPU-5f/1/0"
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,10 @@ def test_the_walk_over_imports_sees_late_and_indirect_ones():
     imports = imported_by(ROOT / "workflow/scripts/train_sae.py")
     assert {"torch", "pyarrow", "polars", "transformers"} <= imports
     assert "matplotlib" not in imports and "jsonschema" not in imports
+
+
+def test_no_profile_retrains_for_a_comment():
+    """A profile that is named replaces the default one, so each must say it."""
+    for name in ("default", "slurm"):
+        profile = yaml.safe_load((ROOT / f"workflow/profiles/{name}/config.yaml").read_text())
+        assert profile["rerun-triggers"] == ["mtime", "params", "input", "software-env"], name

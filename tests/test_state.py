@@ -1,6 +1,7 @@
 """A job that is killed goes on from its state, to the same bits; foreign state is not used."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from synthetic_shards import write_shards
 from faithful_sae import shards
 from faithful_sae import state as state_module
 from faithful_sae.contexts import Sample
-from faithful_sae.corpus import write_samples
+from faithful_sae.corpus import read_samples, write_samples
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.state import CHECKPOINT, State
 from faithful_sae.train import train_sae
@@ -131,7 +132,7 @@ train_sae(shards, config, 3, State(Path({str(tmp_path / "state")!r}), vars(confi
 
 def test_nothing_is_saved_before_it_is_due(paths, tmp_path):
     train_sae(Shards(paths, POSITIONS), CONFIG, 3, State(tmp_path / "state", {}, paths))
-    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "state" / CHECKPOINT).exists()
 
 
 @pytest.mark.parametrize("change", ["settings", "input"])
@@ -241,3 +242,86 @@ def test_checkpoints_are_due_by_time_alone(tmp_path, monkeypatch):
     assert state.due()
     state.save({}, {})
     assert not state.due()
+
+
+def test_a_job_beside_its_own_orphan_stops_at_once_and_harms_nothing(tmp_path):
+    """Snakemake alone was killed: its job goes on, and the next Snakemake starts it again."""
+    folder = tmp_path / "state"
+    program = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from faithful_sae.state import State
+state = State(Path({str(folder)!r}), {{"a": 1}}, [])
+state.begin()
+state.piece(0).write_bytes(b"0")
+print("begun", flush=True)
+sys.stdin.readline()
+print(len(state.whole(1)))
+"""
+    pipe = subprocess.PIPE
+    orphan = subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True)
+    assert orphan.stdout.readline() == "begun\n"
+    with pytest.raises(RuntimeError, match=rf"in use by process {orphan.pid} on .*run again"):
+        State(folder, {"a": 2}, []).begin()
+    with pytest.raises(RuntimeError, match="in use"):
+        State(folder, {"a": 1}, []).load()
+    said, _ = orphan.communicate(input="\n", timeout=60)
+    assert (said, orphan.returncode) == ("1\n", 0)
+    state = State(folder, {"a": 1}, [])
+    state.begin()  # its lock went with it
+    assert len(state.pieces()) == 1
+
+
+@pytest.mark.parametrize("removed", ["one piece", "the folder"])
+def test_documents_are_never_left_out_in_silence(tmp_path, removed):
+    state = State(tmp_path / "state", {}, [])
+
+    def sample(documents):
+        for number in documents:
+            if number == 10:
+                shutil.rmtree(state.folder) if removed == "the folder" else (
+                    state.piece(1).unlink()
+                )
+            yield Sample(number, [number], False)
+
+    with pytest.raises((RuntimeError, OSError)):
+        write_samples(sample, range(16), 4, tmp_path / "shard.parquet", state)
+    assert not (tmp_path / "shard.parquet").exists()
+    state = State(tmp_path / "state", {}, [])  # and the same command mends it
+
+    def plain(documents):
+        return (Sample(number, [number], False) for number in documents)
+
+    write_samples(plain, range(16), 4, tmp_path / "shard.parquet", state)
+    assert len(read_samples([tmp_path / "shard.parquet"])) == 16
+
+
+@pytest.mark.parametrize("changed", ["torch", "threads", "device"])
+def test_state_of_other_software_threads_or_kind_of_device_is_ignored(
+    tmp_path, monkeypatch, capsys, changed
+):
+    state = State(tmp_path / "state", {}, [])
+    state.begin()
+    state.piece(0).write_bytes(b"0")
+    if changed == "torch":
+        monkeypatch.setattr(state_module, "version", lambda name: "0")
+    elif changed == "threads":
+        monkeypatch.setattr(state_module, "get_num_threads", lambda: 64)
+    else:
+        monkeypatch.setattr(state_module, "gpus", lambda: ["0"])
+    other = State(tmp_path / "state", {}, [])
+    other.begin()
+    assert other.pieces() == []
+    assert "is ignored: it is of another job" in capsys.readouterr().err
+
+
+def test_inputs_are_read_once_however_many_checkpoints_are_saved(tmp_path, monkeypatch):
+    (tmp_path / "input").write_bytes(b"1")
+    read = []
+    digest = state_module._digest
+    monkeypatch.setattr(state_module, "_digest", lambda path: read.append(path) or digest(path))
+    state = State(tmp_path / "state", {}, [tmp_path / "input"])
+    for number in range(3):
+        state.save({"x": torch.zeros(1)}, {"done": number})
+    assert len(read) == 1

@@ -162,12 +162,12 @@ def write_samples(
     Every block is a piece of the job's `state` until all are there.
     """
     state.begin()
-    done = len(state.pieces())
+    blocks, done = len(documents) // block, len(state.pieces())
     samples = iter(sample(range(documents.start + done * block, documents.stop)))
-    for number in range(done, len(documents) // block):
+    for number in range(done, blocks):
         rows = [s._asdict() for s in islice(samples, block)]
         write_arrow(pa.Table.from_pylist(rows, schema=SAMPLES), state.piece(number))
-    pieces = [read_arrow(piece) for piece in state.pieces()]
+    pieces = [read_arrow(piece) for piece in state.whole(blocks)]
     write_arrow(pa.concat_tables([SAMPLES.empty_table(), *pieces]), path)
 
 

@@ -3,11 +3,11 @@
 import fcntl
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 NVIDIA = Path("/proc/driver/nvidia/gpus")  # one folder per card, there as soon as the driver is
+LOCKS = Path("/dev/shm")  # memory of this machine, the same folder for every session
 POLL = 0.5  # seconds between two looks for a free device
 
 _claimed: list[int] = []  # the open lock of this process: the kernel releases it when it dies
@@ -29,20 +29,22 @@ def gpus() -> list[str]:
 def claim_gpu() -> None:
     """Keep one device for this process until it ends, waiting for one if all are taken.
 
-    Sets CUDA_VISIBLE_DEVICES to it, so this must come before the first use of CUDA. Under Slurm the
-    scheduler has shared the devices out. Devices are locked per user and machine, whatever folder a
-    study runs in.
+    Sets CUDA_VISIBLE_DEVICES to it, so this must come before the first use of CUDA. Devices are
+    locked per user and machine, whatever folder a study runs in; of a Slurm allocation, whose
+    devices have names of its own, per allocation.
     """
     devices = gpus()
-    if _claimed or not devices or "SLURM_JOB_ID" in os.environ:
+    if _claimed or not devices:
         return
-    folder = Path(tempfile.gettempdir(), f"faithful-sae-gpus-{os.getuid()}")
+    owner = os.environ.get("SLURM_JOB_ID", "machine")
+    folder = Path(LOCKS, f"faithful-sae-gpus-{os.getuid()}-{owner}")
     folder.mkdir(mode=0o700, exist_ok=True)
     waited = False
     while True:
         for slot, device in enumerate(devices):
             occurrence = devices[:slot].count(device)
-            lock = os.open(folder / f"{device}.{occurrence}", os.O_RDWR | os.O_CREAT, 0o600)
+            name = f"{device}.{occurrence}".replace("/", "_")  # old names of MIG devices
+            lock = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -131,7 +131,7 @@ def write_shard(
         if written:
             written.result()
     with written_whole(path) as temporary, shard_writer(temporary, schema) as writer:
-        for piece in state.pieces():
+        for piece in state.whole(len(mine)):
             append_block(writer, piece)
 
 

@@ -5,26 +5,32 @@ fingerprint (settings, inputs, library code) takes it up again; it goes when the
 bit of a result depends on it.
 """
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
 from itertools import count, takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, get_num_threads
 
 from faithful_sae.checksums import file_digest
+from faithful_sae.devices import gpus
 from faithful_sae.files import written_whole
 from faithful_sae.tensors import tensors_digest
 
-FINGERPRINT, CHECKPOINT = "fingerprint.json", "checkpoint.safetensors"
+FINGERPRINT, CHECKPOINT, LOCK = "fingerprint.json", "checkpoint.safetensors", "lock"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # a user, a scheduler, Slurm's warning
 
 
@@ -44,28 +50,66 @@ class State:
     ) -> None:
         self.folder, self.minutes = folder, minutes
         self._settings, self._inputs = dict(settings), list(inputs)
+        self._locked: int | None = None
         self._signal: int | None = None
         self._saved = time.monotonic()
 
     def begin(self) -> None:
-        """Make the folder, or keep it if it is this very job's; anything else in it goes."""
-        fingerprint = {"settings": self._settings} | {
-            str(path): _digest(path) for path in self._inputs
-        }
-        fingerprint = json.loads(json.dumps(fingerprint))
-        if self.folder.exists():
-            try:
-                found = json.loads((self.folder / FINGERPRINT).read_text())
-            except (OSError, ValueError):
-                found = {"fingerprint": "cannot be read"}
-            if found == fingerprint:
-                if self.pieces():
-                    sys.stderr.write(f"{self.folder}: going on after {len(self.pieces())} pieces\n")
-                return
-            changed = sorted(k for k in found | fingerprint if found.get(k) != fingerprint.get(k))
+        """Make the folder, or keep it if it is this very job's; anything else in it goes.
+
+        Raises RuntimeError while another process works on the same job.
+        """
+        self._lock()
+        try:
+            found = dict(json.loads((self.folder / FINGERPRINT).read_text()))
+        except FileNotFoundError:
+            found = {"fingerprint": "missing"} if self._content() else self._fingerprint
+        except (OSError, ValueError, TypeError):
+            found = {"fingerprint": "cannot be read"}
+        if found != self._fingerprint:
+            either = found | self._fingerprint
+            changed = sorted(k for k in either if found.get(k) != self._fingerprint.get(k))
             self._drop(f"it is of another job: {', '.join(changed)} changed")
+        elif self.pieces():
+            sys.stderr.write(f"{self.folder}: going on after {len(self.pieces())} pieces\n")
         with written_whole(self.folder / FINGERPRINT) as temporary:
-            temporary.write_text(json.dumps(fingerprint, indent=2) + "\n")
+            temporary.write_text(json.dumps(self._fingerprint, indent=2) + "\n")
+
+    @cached_property
+    def _fingerprint(self) -> dict[str, Any]:
+        """What the bits of the result depend on. Digests of large inputs take time: made once."""
+        told = {
+            "settings": self._settings,
+            "software": {name: version(name) for name in ("torch", "transformers", "numpy")},
+            # A job that moves to another kind of GPU goes on: on a GPU bits are not promised.
+            "device": "cuda" if gpus() else "cpu",
+            "threads": get_num_threads(),
+        }
+        known: dict[str, Any] = json.loads(json.dumps(told))
+        return known | {str(path): _digest(path) for path in self._inputs}
+
+    def _lock(self) -> None:
+        """Keep the folder for this process until it ends, however it ends.
+
+        A job can outlive its Snakemake, whose successor would start the same job beside it.
+        """
+        lock = self.folder / LOCK
+        if self._locked is not None and lock.exists():
+            if os.path.samestat(os.fstat(self._locked), lock.stat()):
+                return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locked = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise RuntimeError(
+                f"{self.folder} is in use by process {lock.read_text() or '?'}: a job that "
+                "outlived its Snakemake, or another one's; wait for it or end it, and run again."
+            ) from error
+        except OSError as error:  # some network file systems have no locks
+            sys.stderr.write(f"{self.folder} cannot be locked ({error}); going on without\n")
+        os.truncate(self._locked, 0)
+        os.write(self._locked, f"{os.getpid()} on {socket.gethostname()}".encode())
 
     def piece(self, number: int) -> Path:
         """Where the piece of this number belongs; it must be written whole or not at all."""
@@ -74,6 +118,16 @@ class State:
     def pieces(self) -> list[Path]:
         """The pieces that are there, from the first without a gap."""
         return list(takewhile(Path.exists, map(self.piece, count())))
+
+    def whole(self, number: int) -> list[Path]:
+        """All of this many pieces; RuntimeError if some are gone, so that none is left out."""
+        pieces = self.pieces()
+        if len(pieces) != number:
+            raise RuntimeError(
+                f"{self.folder} holds {len(pieces)} of {number} pieces: it was changed while the "
+                "job ran; run the same command again."
+            )
+        return pieces
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -116,8 +170,6 @@ class State:
         """The tensors and facts of the last checkpoint, if there is a whole one of this job."""
         from safetensors import SafetensorError, safe_open
 
-        if not self.folder.exists():
-            return None
         self.begin()
         if not (self.folder / CHECKPOINT).exists():
             return None
@@ -139,7 +191,11 @@ class State:
 
     def _drop(self, reason: str) -> None:
         sys.stderr.write(f"{self.folder} is ignored: {reason}. The job starts from zero.\n")
-        shutil.rmtree(self.folder)
+        for path in self._content():
+            path.unlink()
+
+    def _content(self) -> list[Path]:
+        return [path for path in self.folder.iterdir() if path.name != LOCK]
 
 
 def _digest(path: Path) -> str:
