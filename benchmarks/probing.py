@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from faithful_sae.probing import TOLERANCE, _fits
+from faithful_sae.probes import TOLERANCE, _fits
 
 SIZES = ((5_000, 4096, 100), (20_000, 4096, 100), (20_000, 4096, 200))
 

@@ -56,6 +56,7 @@ def ours(model: Any, tokens: int, top_p: float, ends: list[int]) -> int:
         context_length=tokens + 1,
         temperature=1.0,
         top_p=top_p,
+        repetition_penalty=1.0,
         seed=0,
         block=BATCH,
     )

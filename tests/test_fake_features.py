@@ -1,8 +1,10 @@
-"""Firing frequencies are per token; the ceiling is exact; dense is told from fake."""
+"""Firing frequencies are per token; cuts scale; the ceiling is exact; dense is told from fake."""
 
+import math
 from fractions import Fraction
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -10,33 +12,129 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faithful_sae.fake_features import (
+    QUANTILES,
+    contrast_ratio,
     fake_feature_ceiling,
     fake_feature_ratio,
     fake_features,
+    fake_features_of_seeds,
     firing_frequencies,
     firing_table,
+    firings,
+    mean_random_share,
+    own_quantile,
 )
+from faithful_sae.sae import SAE
 
 # The latents ARE the activations: counts can be read off the input.
 IDENTITY = SimpleNamespace(d_sae=3, W_dec=torch.eye(3), encode=lambda x: x)
+COLUMNS = ["random_input", "cut", "level", "frequency", "metric", "value"]
+
+
+def frequencies_of(batches, *cuts):
+    thresholds = torch.tensor([[cut] * 3 for cut in cuts])
+    return firing_frequencies(firings(IDENTITY, batches), thresholds)
+
+
+def relu_normal(n, width=3, seed=0):
+    return torch.randn(n, width, generator=torch.Generator().manual_seed(seed)).relu()
+
+
+def shards(x):
+    return SimpleNamespace(batches=lambda: iter(x.split(16)))
+
+
+# Frequencies
 
 
 def test_frequencies_by_hand_count_tokens_strictly_above_each_cut():
     x = torch.tensor([[0.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
-    frequencies = firing_frequencies(IDENTITY, [x], [0.0, 1.0])
-    assert frequencies.tolist() == [[0.0, 1.0, 1.0], [0.0, 0.5, 0.5]]
+    assert frequencies_of([x], 0.0, 1.0).tolist() == [[0.0, 1.0, 1.0], [0.0, 0.5, 0.5]]
 
 
-def test_frequencies_do_not_depend_on_the_batches():
-    x = torch.randn(23, 3, generator=torch.Generator().manual_seed(0)).relu()
-    whole = firing_frequencies(IDENTITY, [x], [0.0, 0.5])
+def test_frequencies_are_those_of_a_count_over_every_latent_of_every_token():
+    x, cuts = relu_normal(50), torch.tensor([[0.0, 0.5, 1.0], [0.1, 0.1, 2.0]])
+    found = firing_frequencies(firings(IDENTITY, [x]), cuts)
+    assert torch.equal(found, torch.stack([(x > cut).double().mean(0) for cut in cuts]))
+
+
+def test_frequencies_do_not_depend_on_the_batches(monkeypatch):
+    x = relu_normal(23)
+    whole = frequencies_of([x], 0.0, 0.5)
     for size in (1, 4, 22):
-        assert torch.equal(firing_frequencies(IDENTITY, x.split(size), [0.0, 0.5]), whole)
+        assert torch.equal(frequencies_of(x.split(size), 0.0, 0.5), whole)
+    monkeypatch.setattr("faithful_sae.fake_features.ENCODE_TOKENS", 5)
+    assert torch.equal(frequencies_of([x], 0.0, 0.5), whole)
 
 
 def test_no_tokens_is_an_error():
     with pytest.raises(ValueError, match="no tokens"):
-        firing_frequencies(IDENTITY, [], [0.0])
+        frequencies_of([], 0.0)
+
+
+# Scale-free cuts
+
+
+def test_own_quantiles_by_hand_are_observed_activations_and_0_for_a_latent_that_never_fires():
+    x = torch.tensor([[4.0, 0.0, 7.0], [1.0, 0.0, 0.0], [3.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
+    fired = list(firings(IDENTITY, x.split(3)))
+    assert own_quantile(fired, 3, 0.5).tolist() == [2.0, 0.0, 7.0]
+    assert own_quantile(fired, 3, 0.75).tolist() == [3.0, 0.0, 7.0]
+    assert own_quantile(fired, 3, 0.9).tolist() == [4.0, 0.0, 7.0]
+    assert own_quantile(list(firings(IDENTITY, [x * 0])), 3, 0.5).tolist() == [0.0] * 3
+
+
+@given(st.integers(0, 2**16), st.integers(1, 60), st.sampled_from([0.1, 0.5, 0.7, 0.9]))
+def test_own_quantiles_are_numpys_inverse_of_the_empirical_distribution(seed, n, quantile):
+    x = relu_normal(n, seed=seed).round(decimals=1)  # with ties
+    found = own_quantile(list(firings(IDENTITY, x.split(7))), 3, quantile)
+    for latent, cut in enumerate(found.tolist()):
+        positive = x[:, latent][x[:, latent] > 0].numpy()
+        expected = np.quantile(positive, quantile, method="inverted_cdf") if len(positive) else 0
+        assert cut == expected
+
+
+@pytest.mark.parametrize("quantile", QUANTILES)
+def test_on_the_text_they_are_taken_from_the_rest_of_the_activations_lies_above(quantile):
+    x = relu_normal(200)
+    fired = list(firings(IDENTITY, [x]))
+    above = firing_frequencies(fired, own_quantile(fired, 3, quantile)[None])[0]
+    n = (x > 0).sum(0)
+    rest = [int(m) - math.ceil(Fraction(str(quantile)) * int(m)) for m in n]
+    assert (above * 200).tolist() == pytest.approx(rest)
+
+
+@given(st.integers(0, 2**16), st.integers(-8, 8))
+def test_scale_free_cuts_give_the_same_of_an_sae_and_activations_that_are_rescaled(seed, exponent):
+    # A power of two, so that no rounding differs.
+    scale = 2.0**exponent
+    sae = SAE.untrained(d_in=3, d_sae=8, k=2, seed=seed)
+    scaled = SAE(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec * scale, sae.k)
+    generator = torch.Generator().manual_seed(seed)
+    text, random = (torch.randn(40, 3, generator=generator) for _ in range(2))
+    tables = [
+        fake_features_of_seeds({0: s}, {"random": shards(random * c)}, shards(text * c), 1.0, 0.1)[
+            0
+        ]
+        for s, c in ((sae, 1.0), (scaled, scale))
+    ]
+    first, second = (t.filter(pl.col("cut") == "own_quantile") for t in tables)
+    assert first.height and first.equals(second)
+
+
+def test_absolute_cuts_do_not():
+    sae = SAE.untrained(d_in=3, d_sae=8, k=2, seed=0)
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    first, second = (
+        fake_features_of_seeds({0: sae}, {"random": shards(x * c)}, shards(x * c), 1.0, 0.1)[0]
+        .filter(metric="fake_feature_ratio", cut="absolute", level=1.0, frequency=0.1)["value"]
+        .item()
+        for c in (0.01, 100)
+    )
+    assert first == 0 < second
+
+
+# Ratios
 
 
 def test_fake_means_strictly_above_the_frequency():
@@ -73,37 +171,126 @@ def test_a_frequency_that_is_no_share_is_an_error(frequency):
         fake_feature_ceiling(16, frequency, 100)
 
 
+def test_a_contrast_to_nothing_is_no_number():
+    assert contrast_ratio(0.5, 0.25) == 2
+    assert contrast_ratio(0.0, 0.25) == 0
+    assert math.isnan(contrast_ratio(0.5, 0.0)) and math.isnan(contrast_ratio(0.0, 0.0))
+
+
+def test_the_mean_random_share_by_hand():
+    random, heldout = torch.tensor([0.3, 0.0, 0.2, 0.0]), torch.tensor([0.1, 0.5, 0.0, 0.0])
+    assert mean_random_share(random, heldout) == pytest.approx((0.75 + 0 + 1) / 3)
+    assert mean_random_share(heldout, random) == pytest.approx(1 - (0.75 + 0 + 1) / 3)
+    assert mean_random_share(random, random) == 0.5
+    assert math.isnan(mean_random_share(torch.zeros(3), torch.zeros(3)))
+
+
+# Tables
+
+
+def values_of(table):
+    assert table.columns == COLUMNS
+    values = {row[:-1]: row[-1] for row in table.iter_rows()}
+    assert len(values) == table.height
+    return values
+
+
 def test_a_latent_dense_on_real_text_is_not_counted_as_fake_only():
-    random = torch.tensor([[0.9, 0.9, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]])
+    cuts = [("absolute", 0.0), ("own_quantile", 0.5)]
+    random = {
+        "uniform-tokens": torch.tensor([[0.9, 0.9, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]]),
+        "shuffled-tokens": torch.tensor([[0.0, 0.6, 0.6, 0.6], [0.0, 0.0, 0.0, 0.0]]),
+    }
     heldout = torch.tensor([[0.9, 0.0, 0.9, 0.9], [0.2, 0.0, 0.0, 0.0]])
-    table = fake_features(random, heldout, k=2, min_activations=[0.0, 1.0], frequencies=[0.1, 0.5])
-    assert table.columns == ["min_activation", "frequency", "metric", "value"]
-    values = {row[:3]: row[3] for row in table.iter_rows()}
-    assert len(values) == 16
-    assert values[0.0, 0.1, "fake_feature_ratio"] == 0.5
-    assert values[0.0, 0.1, "dense_feature_ratio"] == 0.75
-    assert values[0.0, 0.1, "fake_not_dense_ratio"] == 0.25
-    assert values[1.0, 0.1, "fake_feature_ratio"] == 0.25
-    assert values[1.0, 0.1, "fake_not_dense_ratio"] == 0
-    assert values[1.0, 0.5, "fake_feature_ratio"] == 0
-    assert values[0.0, 0.5, "fake_feature_ceiling"] == 0.75
+    values = values_of(fake_features(random, heldout, 2, cuts, [0.1, 0.5]))
+    at = ("absolute", 0.0, 0.1)
+    assert values["uniform-tokens", *at, "fake_feature_ratio"] == 0.5
+    assert values[None, *at, "dense_feature_ratio"] == 0.75
+    assert values["uniform-tokens", *at, "fake_not_dense_ratio"] == 0.25
+    assert values["uniform-tokens", *at, "fake_and_dense_ratio"] == 0.25
+    assert values["uniform-tokens", *at, "contrast_ratio"] == 0.5 / 0.75
+    assert values["shuffled-tokens", *at, "fake_feature_ratio"] == 0.75
+    assert values["shuffled-tokens", *at, "fake_not_dense_ratio"] == 0.25
+    assert values["shuffled-tokens", *at, "contrast_ratio"] == 1
+    at = ("own_quantile", 0.5, 0.1)
+    assert values["uniform-tokens", *at, "fake_feature_ratio"] == 0.25
+    assert values["uniform-tokens", *at, "fake_and_dense_ratio"] == 0.25
+    assert values["uniform-tokens", *at, "fake_not_dense_ratio"] == 0
+    assert values["shuffled-tokens", *at, "contrast_ratio"] == 0
+    at = ("own_quantile", 0.5, 0.5)
+    assert values[None, *at, "dense_feature_ratio"] == 0
+    assert math.isnan(values["uniform-tokens", *at, "contrast_ratio"])
+    assert values[None, None, None, 0.5, "fake_feature_ceiling"] == 0.75
+    share = values["uniform-tokens", "absolute", 0.0, None, "mean_random_share"]
+    assert share == pytest.approx((0.5 + 1 + 0 + 0) / 4)
 
 
 def test_ratios_fall_as_the_frequency_rises():
     generator = torch.Generator().manual_seed(0)
     random, heldout = (torch.rand(1, 50, generator=generator) for _ in range(2))
-    table = fake_features(random, heldout, 5, [0.0], [0.05, 0.1, 0.3, 0.6])
+    cuts, grid = [("absolute", 0.0)], [0.05, 0.1, 0.3, 0.6]
+    table = fake_features({"uniform-tokens": random}, heldout, 5, cuts, grid)
     for metric in ("fake_feature_ratio", "dense_feature_ratio", "fake_feature_ceiling"):
         values = table.filter(pl.col("metric") == metric)["value"].to_list()
         assert values == sorted(values, reverse=True)
 
 
-def test_firing_table_has_one_row_per_latent_and_cut():
-    random = torch.tensor([[0.5, 0.25], [0.125, 0.0]])
-    table = firing_table(random, random / 2, [0.0, 1.0])
-    assert table.rows() == [
-        (0, 0.0, 0.5, 0.25),
-        (1, 0.0, 0.25, 0.125),
-        (0, 1.0, 0.125, 0.0625),
-        (1, 1.0, 0.0, 0.0),
-    ]
+def test_firing_table_has_one_row_per_latent_and_a_column_per_input():
+    random, heldout = torch.tensor([0.5, 0.25]), torch.tensor([0.125, 0.0])
+    table = firing_table({"uniform-tokens": random, "x": random / 2}, heldout, 1.0)
+    assert table.columns == ["latent", "min_activation", "heldout", "uniform-tokens", "x"]
+    assert table.rows() == [(0, 1.0, 0.125, 0.5, 0.25), (1, 1.0, 0.0, 0.25, 0.125)]
+    assert table["x"].dtype == pl.Float32
+
+
+def everything_fires(d_sae=4):
+    """An SAE whose latents are all active on every token, and near 10."""
+    zeros = torch.zeros(3, d_sae)
+    return SAE(zeros, torch.full([d_sae], 10.0), zeros.T, torch.zeros(3), k=d_sae)
+
+
+def test_latents_that_fire_on_everything_are_fake_and_dense_at_every_absolute_cut_below_them():
+    text, random = relu_normal(20), {"uniform-tokens": shards(relu_normal(30, seed=1))}
+    sae = everything_fires()
+    metrics, firing = fake_features_of_seeds({5: sae}, random, shards(text), 1, 0.1)
+    assert set(metrics["seed"]) == {5} and len(firing) == 4
+    metrics = metrics.filter(pl.col("cut") == "absolute")
+    assert sorted(set(metrics["level"])) == [0, 0.25, 0.5, 1, 2, 4]
+    assert sorted(set(metrics["frequency"].drop_nulls()))[0] == 0.001
+    expected = {
+        "fake_feature_ratio": 1,
+        "dense_feature_ratio": 1,
+        "fake_and_dense_ratio": 1,
+        "fake_not_dense_ratio": 0,
+        "contrast_ratio": 1,
+        "mean_random_share": 0.5,
+    }
+    assert {m: set(part["value"]) for (m,), part in metrics.group_by("metric")} == {
+        metric: {float(value)} for metric, value in expected.items()
+    }
+    assert firing.select("heldout", "uniform-tokens").unique().rows() == [(1.0, 1.0)]
+
+
+def test_latents_silent_on_text_alone_are_fake_and_not_dense_by_any_cut_even_their_own():
+    class Sign:
+        """One latent: x where x is positive, so that text below 0 leaves it silent."""
+
+        d_sae, k, W_dec = 1, 1, torch.eye(1)
+        encode = staticmethod(lambda x: x.relu())
+
+    text, random = -torch.ones(20, 1), {"uniform-tokens": shards(9 * torch.ones(20, 1))}
+    metrics, _ = fake_features_of_seeds({0: Sign()}, random, shards(text), 1.0, 0.1)
+    found = {m: set(part["value"]) for (m,), part in metrics.group_by("metric")}
+    assert found["fake_feature_ratio"] == found["fake_not_dense_ratio"] == {1.0}
+    assert found["dense_feature_ratio"] == found["fake_and_dense_ratio"] == {0.0}
+    assert found["mean_random_share"] == {1.0}
+    assert all(math.isnan(value) for value in found["contrast_ratio"])
+
+
+def test_a_study_that_counts_any_activation_has_one_absolute_cut():
+    inputs = {"uniform-tokens": shards(relu_normal(9))}
+    metrics, firing = fake_features_of_seeds(
+        {0: everything_fires()}, inputs, shards(relu_normal(9)), 0, 0.1
+    )
+    assert set(metrics.filter(pl.col("cut") == "absolute")["level"]) == {0.0}
+    assert set(firing["min_activation"]) == {0.0}

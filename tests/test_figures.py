@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from functools import cache
 from io import BytesIO
 from itertools import combinations, product
@@ -19,13 +20,16 @@ import polars as pl
 import pytest
 import torch
 
-from faithful_sae import figures
+from faithful_sae import comparisons, figures
 from faithful_sae.corpus_statistics import FIRST_TOKENS as TABLE_TOKENS
 from faithful_sae.figures.data import FIRST_TOKENS
 from faithful_sae.figures.style import PALETTE, describe, looks
+from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.sae import SAE
 from faithful_sae.similarity import similarity_of_seeds
-from faithful_sae.statistics import Interval, seed_interval, summarise
+from faithful_sae.statistics import Interval, pair_interval, seed_interval
+from faithful_sae.summary import summarise
+from faithful_sae.tables import read_csv
 
 CORPORA = ["faithful", "code"]
 SEEDS = [0, 1, 2]
@@ -44,29 +48,52 @@ def _level(corpus):
     return 0.2 + 0.3 * CORPORA.index(corpus)
 
 
+def _weights(*kinds):
+    return [(metric, kind) for kind in kinds for metric in ("shared_feature_ratio", COSINE)]
+
+
+COSINE = "mean_matched_cosine"
+WEIGHTS = _weights("all", "alive", "firing_weighted")
+AGREEMENT = [("encoder_decoder_agreement", "all"), ("encoder_decoder_agreement", "alive")]
+ACTIVATIONS = [
+    ("correlated_feature_ratio", "alive"),
+    ("mean_matched_correlation", "alive"),
+    ("correlation_of_matched", "alive"),
+]
+CKA = [("contribution_cka", "matched"), ("contribution_cka", "unmatched")]
+CURVES = {"shared_feature_ratio", "correlated_feature_ratio"}  # at every threshold
+# Null -> its metrics, a share of latents, a mean.
+SIMILARITY = {
+    "none": ([*WEIGHTS, *AGREEMENT, *ACTIVATIONS, *CKA], None, 0.8),
+    "covariance": (_weights("all"), 0.11, 0.22),
+    "untrained": ([*WEIGHTS, *AGREEMENT, *ACTIVATIONS], 0.05, 0.1),
+    "permuted": ([*WEIGHTS, *ACTIVATIONS, *CKA], 0.01, 0.02),
+}
+MORE = {"alive": 0.1, "firing_weighted": 0.2, "matched": 0.3, "unmatched": 0.2}  # than "all"
+
+
 def similarity(seeds=SEEDS):
     """As the library writes it: nulls for each pair; one seed is paired with itself for them."""
     rows = []
     pairs = list(combinations(seeds, 2)) or [(seeds[0], seeds[0])]
-    for corpus, (a, b) in product(CORPORA, pairs):
-        for null, ratio, cosine in [
-            *([("none", _level(corpus) + 0.01 * (a + b), 0.8)] if a != b else []),
-            ("covariance", 0.11, 0.22),
-            ("untrained", 0.05, 0.1),
-        ]:
-            for threshold in (0.5, 0.7):
-                value = ratio + (0.7 - threshold) * (null == "none")
-                rows.append((corpus, a, b, null, "shared_feature_ratio", threshold, value))
-            rows.append((corpus, a, b, null, "mean_matched_cosine", None, cosine))
-    columns = ["corpus", "seed", "seed_b", "null", "metric", "threshold", "value"]
-    table = _table(rows, columns).with_columns(corpus_b="corpus", latents=pl.lit("all"))
+    for corpus, (a, b), null in product(CORPORA, pairs, SIMILARITY):
+        if a == b and null in ("none", "permuted"):
+            continue
+        metrics, share, mean = SIMILARITY[null]
+        for metric, latents in metrics:
+            for threshold in (0.5, 0.7) if metric in CURVES else (0.7,):
+                value = share
+                if null == "none":
+                    value = _level(corpus) + 0.01 * (a + b) + 0.7 - threshold + MORE.get(latents, 0)
+                if metric.startswith(("mean", "correlation_")):
+                    threshold, value = None, mean
+                rows.append((corpus, a, b, null, latents, metric, threshold, value))
+    columns = ["corpus", "seed", "seed_b", "null", "latents", "metric", "threshold", "value"]
+    table = _table(rows, columns).with_columns(corpus_b="corpus")
     # A row between corpora: no figure here may count it as a pair of seeds.
-    between = table.filter(pl.col("threshold") == 0.7)[:1].with_columns(
-        corpus=pl.lit("faithful"),
-        corpus_b=pl.lit("code"),
-        seed_b="seed",
-        null=pl.lit("none"),
-        value=pl.lit(0.99),
+    between = table.filter(metric="shared_feature_ratio", latents="all", threshold=0.7)[:1]
+    between = between.with_columns(
+        corpus=pl.lit("faithful"), corpus_b=pl.lit("code"), null=pl.lit("none"), value=pl.lit(0.99)
     )
     return pl.concat([table, between])
 
@@ -95,19 +122,27 @@ def reconstruction(seeds=SEEDS):
 
 
 def fake_features(seeds=SEEDS, ceiling=0.5):
-    rows = [
-        (corpus, seed, 1.0, frequency, metric, value)
-        for corpus in CORPORA
-        for seed in seeds
-        for frequency in GRID
-        for metric, value in [
-            ("fake_feature_ratio", _level(corpus) / 2 + 0.01 * seed - frequency),
-            ("dense_feature_ratio", 0.3),
-            ("fake_not_dense_ratio", 0.02),
-            ("fake_feature_ceiling", min(1.0, ceiling * 0.1 / frequency)),
-        ]
-    ]
-    return _table(rows, ["corpus", "seed", "min_activation", "frequency", "metric", "value"])
+    """The paper's ratio rises with the corpus; other inputs and cuts have values of their own."""
+    rows = []
+    for corpus, seed, frequency in product(CORPORA, seeds, GRID):
+        rows.append((corpus, seed, None, None, None, frequency, "fake_feature_ceiling",
+                     min(1.0, ceiling * 0.1 / frequency)))  # fmt: skip
+        paper = _level(corpus) / 2 + 0.01 * seed - frequency
+        for cut, level, other in [
+            ("absolute", 0.0, 0.31),
+            ("absolute", 1.0, 0.0),
+            ("absolute", 2.0, -0.005),
+            ("own_quantile", 0.5, 0.21),
+            ("own_quantile", 0.9, 0.11),
+        ]:
+            at = (cut, level, frequency)
+            rows.append((corpus, seed, None, *at, "dense_feature_ratio", 0.3 + other))
+            for name, value in zip(RANDOM_INPUTS, (paper, 0.12, 0.14), strict=True):
+                rows.append((corpus, seed, name, *at, "fake_feature_ratio", value + other))
+                rows.append((corpus, seed, name, *at, "fake_not_dense_ratio", 0.02 + other))
+                rows.append((corpus, seed, name, *at, "contrast_ratio", math.nan))
+    names = ["corpus", "seed", "random_input", "cut", "level", "frequency", "metric", "value"]
+    return _table(rows, names)
 
 
 def firing(seeds=SEEDS):
@@ -115,25 +150,40 @@ def firing(seeds=SEEDS):
         (corpus, seed, latent, 1.0, *frequencies)
         for corpus in CORPORA
         for seed in seeds
-        for latent, frequencies in enumerate([(0.0, 0.05), (0.0, 0.5), (0.002, 0.5), (0.02, 0.0)])
+        for latent, frequencies in enumerate(
+            [
+                (0.05, 0.0, 0.1, 0.1),
+                (0.5, 0.0, 0.0, 0.1),
+                (0.5, 0.002, 0.0, 0.1),
+                (0.0, 0.02, 0.0, 0.1),
+            ]
+        )
     ]
-    return _table(rows, ["corpus", "seed", "latent", "min_activation", "random", "heldout"])
+    return _table(rows, ["corpus", "seed", "latent", "min_activation", "heldout", *RANDOM_INPUTS])
 
 
 def probing(seeds=SEEDS):
-    rows = [
+    of_seeds = [
         (corpus, "topk", seed, features, k, value + 0.01 * seed)
-        for corpus in CORPORA
-        for seed in seeds
-        for features, k, value in [
-            ("latents", None, 0.8),
-            ("latents", 5, 0.1),
-            ("reconstruction", None, 0.7),
-            ("random_dictionary", None, 0.65),
+        for corpus, kinds in [
+            *((c, {"latents": 0.8, "reconstruction": 0.7}) for c in CORPORA),
+            ("", {"random_dictionary": 0.65}),
         ]
+        for seed in seeds
+        for features, full in kinds.items()
+        for k, value in [(None, full), (1, full - 0.2), (5, full - 0.1)]
+        if k is None or features != "reconstruction"
     ]
-    rows += [("", "", -1, "raw", None, 0.9), ("", "", -1, "majority", None, 0.6)]
-    columns = ["corpus", "sae", "seed", "features", "k", "value"]
+    rows = [
+        (*place, probe_seed, value + 0.02 * probe_seed)
+        for *place, value in [
+            *of_seeds,
+            ("", "", None, "raw", None, 0.9),
+            ("", "", None, "majority", None, 0.6),
+        ]
+        for probe_seed in (-1, 0, 1)  # so that the mean over them is the value
+    ]
+    columns = ["corpus", "sae", "seed", "features", "k", "probe_seed", "value"]
     place = {"model": "m", "hook": "resid_pre.1", "task": "spam", "metric": "accuracy"}
     return _table(rows, columns, **place)
 
@@ -170,6 +220,11 @@ def corpus_statistics(corpora=CORPORA):
     return _table(rows, ["corpus", "metric", "value"], model="m")
 
 
+def _summarised(made):
+    texts = {"faithful": [], "code": ["code"]}
+    return summarise(made, texts, ["m"], ["topk"], frequency=0.1, min_activation=1.0)
+
+
 @cache
 def tables(seeds=tuple(SEEDS)):
     made = {
@@ -183,18 +238,19 @@ def tables(seeds=tuple(SEEDS)):
         "training": training(seeds),
         "corpus_statistics": corpus_statistics(),
     }
-    made["summary"] = summarise(
-        made["reconstruction"], made["similarity"], made["fake_features"], 0.1, 1.0, made["probing"]
-    )
-    return made
+    return made | _summarised(made)
 
 
 OF_EVALUATIONS = [
+    "claims",
+    "differences",
     "dose_response",
     "fake_features",
     "probing",
     "reconstruction",
     "shared_features",
+    "similarity_forms",
+    "sparse_probing",
     "threshold_curves",
 ]
 NAMES = [name for name in figures.__all__ if name not in ("draw", "save")]
@@ -221,12 +277,30 @@ def _intervals(axes):
     return sorted(found)
 
 
+def _lines(axes, x):
+    """The lines drawn over exactly these x."""
+    return [
+        line
+        for line in axes.get_lines()
+        if np.array_equal(np.asarray(line.get_xdata(), float), np.asarray(x, float))
+    ]
+
+
 def _line(axes, x):
     """The first line drawn over exactly these x."""
-    for line in axes.get_lines():
-        if np.array_equal(np.asarray(line.get_xdata(), float), np.asarray(x, float)):
-            return np.asarray(line.get_ydata(), float)
-    raise AssertionError(f"no line over {x}")
+    lines = _lines(axes, x)
+    assert lines, f"no line over {x}"
+    return np.asarray(lines[0].get_ydata(), float)
+
+
+def _nulls(axes, x):
+    """The nulls marked at a corpus: by line style, or the marker where there is no line."""
+    marks = [*_lines(axes, [x - 0.3, x + 0.3]), *_lines(axes, [x])]
+    looks = {
+        mark.get_marker() if mark.get_linestyle() == "None" else mark.get_linestyle(): mark
+        for mark in marks
+    }
+    return {look: looks[look].get_ydata()[0] for look in ("--", ":", "x") if look in looks}
 
 
 def test_shared_features_draws_the_summary_its_intervals_its_pairs_and_its_nulls():
@@ -237,18 +311,43 @@ def test_shared_features_draws_the_summary_its_intervals_its_pairs_and_its_nulls
     drawn = _intervals(ratio)
     for x, corpus in enumerate(CORPORA):
         assert drawn[x] == pytest.approx((x, *expected[corpus]))
-        pairs = _line(ratio, [x + 0.22] * 3)
+        pairs = _line(ratio, [x + 0.3] * 3)
         assert sorted(pairs) == pytest.approx([_level(corpus) + 0.01 * s for s in (1, 2, 3)])
-        assert _line(ratio, [x - 0.3, x + 0.3]) == pytest.approx(0.11)
-        assert _line(cosine, [x - 0.3, x + 0.3]) == pytest.approx(0.22)
-    assert _line(ratio, [0, 1]) == pytest.approx(0.05)  # an axhline spans the axes, 0 to 1
+        assert _nulls(ratio, x) == pytest.approx({"--": 0.11, ":": 0.05, "x": 0.01})
+        assert _nulls(cosine, x) == pytest.approx({"--": 0.22, ":": 0.1, "x": 0.02})
+        assert _line(ratio, [x - 0.3]) == pytest.approx(0.99)  # with SAEs of the other corpus
     assert [tick.get_text() for tick in ratio.get_xticklabels()] == CORPORA
 
 
 def test_threshold_curves_pass_through_the_mean_over_pairs_of_seeds():
     (axes,) = _draw("threshold_curves").axes
     lines = {tuple(np.round(line.get_ydata(), 6)) for line in axes.get_lines()}
-    assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05)} <= lines
+    assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05), (0.01, 0.01)} <= lines
+
+
+def test_similarity_forms_draws_each_form_and_the_nulls_that_it_has():
+    figure = _draw("similarity_forms")
+    *shares, cka = figure.axes
+    untrained, permuted = {":": 0.05}, {"x": 0.01}
+    expected = [
+        (0, {"--": 0.11} | untrained | permuted),
+        (0.1, untrained | permuted),
+        (0.2, untrained | permuted),
+        (0, untrained),
+        (0.1, untrained | permuted),
+    ]
+    for axes, (more, nulls) in zip(shares, expected, strict=True):
+        for x, corpus in enumerate(CORPORA):
+            pairs = {(0, 1): 0.01, (0, 2): 0.02, (1, 2): 0.03}
+            mean, low, high, _ = pair_interval({p: v + _level(corpus) for p, v in pairs.items()})
+            assert _intervals(axes)[x] == pytest.approx((x, mean + more, low + more, high + more))
+            assert _nulls(axes, x) == pytest.approx(nulls)
+    assert len({axes.get_ylim() for axes in shares}) == 1
+    means = {round(x, 2): mean for x, mean, *_ in _intervals(cka)}
+    assert means == pytest.approx({-0.2: 0.52, 0.2: 0.42, 0.8: 0.82, 1.2: 0.72})
+    assert _nulls(cka, 0.8) == pytest.approx(permuted)
+    (key,) = figure.legends
+    assert len(key.get_texts()) == 5
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
@@ -257,9 +356,6 @@ def test_the_similarity_drawn_here_has_the_pairs_and_nulls_that_the_library_writ
     saes = {s: SAE.untrained(d_in=3, d_sae=4, k=1, seed=s) for s in SEEDS[:seeds]}
     written = similarity_of_seeds(saes, SimpleNamespace(batches=lambda: iter([x])), [0.5, 0.7])
     key = ["seed", "seed_b", "null", "latents", "metric", "threshold"]
-    written = written.filter(
-        pl.col("latents") == "all", pl.col("metric") != "encoder_decoder_agreement"
-    )
     for corpus in CORPORA:
         here = similarity(SEEDS[:seeds]).filter(corpus=corpus, corpus_b=corpus)
         assert sorted(here.select(key).rows(), key=str) == sorted(
@@ -273,18 +369,18 @@ def test_of_one_seed_the_nulls_are_drawn_alone_and_nothing_else_is_promised():
     for axes, covariance, untrained in ((ratio, 0.11, 0.05), (cosine, 0.22, 0.1)):
         assert _intervals(axes) == []
         for x in range(len(CORPORA)):
-            assert _line(axes, [x - 0.3, x + 0.3]) == pytest.approx(covariance)
-        assert _line(axes, [0, 1]) == pytest.approx(untrained)
-        assert sum(len(line.get_xdata()) > 0 for line in axes.get_lines()) == len(CORPORA) + 1
+            assert _nulls(axes, x) == pytest.approx({"--": covariance, ":": untrained})
+        others = len(CORPORA) * (axes is ratio)
+        assert sum(len(line.get_xdata()) > 0 for line in axes.get_lines()) == 2 * 2 + others
     (axes,) = _draw("threshold_curves", made).axes
     lines = [(line.get_linestyle(), tuple(line.get_ydata())) for line in axes.get_lines()]
     drawn = [line for line in lines if line[1]]
     assert drawn[:-1] == [("--", (0.11, 0.11))] * len(CORPORA) + [(":", (0.05, 0.05))]
-    for name in ("shared_features", "threshold_curves"):
+    for name in ("shared_features", "threshold_curves", "similarity_forms"):
         figure = _draw(name, made)
         assert "too few seeds to compare: the nulls alone" in figure.get_suptitle()
         keys = figure.legends[0].legend_handles
-        assert {key.get_linestyle() for key in keys} == {"--", ":"}
+        assert {key.get_linestyle() for key in keys} - {"None"} == {"--", ":"}
         assert "one pair of seeds" not in _words(figure)
         assert any("the nulls alone" in word for word in _words(figure))
         assert not any("the nulls alone" in word for word in _words(_draw(name)))
@@ -302,23 +398,44 @@ def test_reconstruction_cells_hold_mean_and_half_interval_of_kept_positions():
     assert [label.get_text() for label in variance.get_xticklabels()] == CORPORA
 
 
-def test_fake_feature_bars_have_the_heights_and_intervals_of_the_cut():
-    left, right = _draw("fake_features").axes
-    bars = {round(bar.get_x() + bar.get_width() / 2, 2): bar.get_height() for bar in left.patches}
-    expected = {-0.27: 0.01, 0.0: 0.3, 0.27: 0.02, 0.73: 0.16, 1.0: 0.3, 1.27: 0.02}
-    assert bars == pytest.approx(expected)
+def test_fake_feature_marks_stand_at_the_ratios_of_every_input_with_their_intervals():
+    left, middle, right = _draw("fake_features").axes
     half = seed_interval({0: 0.0, 1: 0.01, 2: 0.02}).high - 0.01
-    drawn = {round(x, 2): (low, high) for x, _, low, high in _intervals(left)}
-    assert drawn[0.73] == pytest.approx((0.16 - half, 0.16 + half))
-    assert _line(right, GRID) == pytest.approx([0.10, 0.01])
+    found = []
+    for container in left.containers:
+        line, _, (bar,) = container.lines
+        ((low, y), (high, _)) = bar.get_segments()[0]
+        hollow = line.get_markerfacecolor() == "white"
+        found.append((int(y + 0.5), line.get_xdata()[0], low, high, line.get_marker(), hollow))
+    expected = [
+        mark
+        for y, paper in enumerate([0.01, 0.16])
+        for mark in [
+            (y, paper, paper - half, paper + half, "o", False),
+            *((y, v, v, v, m, h) for v, m, h in [(0.02, "o", True), (0.12, "^", False)]),
+            *((y, v, v, v, m, h) for v, m, h in [(0.14, "s", False), (0.3, "D", True)]),
+        ]
+    ]
+    assert len(found) == len(expected)
+    for mark, wanted in zip(found, expected, strict=True):
+        assert mark[1:4] == pytest.approx(wanted[1:4])
+        assert (mark[0], *mark[4:]) == (wanted[0], *wanted[4:])
+    assert [label.get_text() for label in left.get_yticklabels()] == CORPORA
+    assert _line(middle, GRID) == pytest.approx([0.10, 0.01])
+    assert _line(right, [0, 1, 2]) == pytest.approx([0.32, 0.01, 0.005])
+    assert _line(right, [3.5, 4.5]) == pytest.approx([0.22, 0.12])
+    names = [label.get_text() for label in right.get_xticklabels()]
+    assert names == ["0", "1", "2", "50%", "90%"]
 
 
 def test_the_ceiling_is_a_line_where_it_fits_and_words_where_it_does_not():
     near = figures.fake_features(fake_features(ceiling=0.35), CORPORA, **CUT).axes[0]
-    assert _line(near, [0, 1]) == pytest.approx(0.35)
+    (line,) = [line for line in near.get_lines() if line.get_linestyle() == "--"]
+    assert line.get_xdata() == pytest.approx([0.35, 0.35])
+    assert near.get_title("right") == ""
     far = figures.fake_features(fake_features(ceiling=0.9), CORPORA, **CUT).axes[0]
-    assert [text.get_text() for text in far.texts] == ["ceiling 0.90, above this axis"]
-    assert far.get_ylim()[1] < 0.9
+    assert far.get_title("right") == "ceiling 0.90, beyond this axis"
+    assert far.get_xlim()[1] < 0.9
 
 
 def test_a_cut_that_was_not_measured_is_named():
@@ -326,12 +443,41 @@ def test_a_cut_that_was_not_measured_is_named():
         figures.fake_features(fake_features(), CORPORA, min_activation=1.0, frequency=0.3)
 
 
-def test_probing_leaves_out_sparse_probes_and_draws_raw_and_majority_as_lines():
+def test_probing_averages_over_probe_seeds_before_it_takes_intervals_over_seeds():
     (axes,) = _draw("probing").axes
-    means = sorted({round(mean, 6) for _, mean, _, _ in _intervals(axes)})
-    assert means == pytest.approx([0.66, 0.71, 0.81])
+    drawn = _intervals(axes)
+    means = sorted({round(mean, 6) for _, mean, _, _ in drawn})
+    assert means == pytest.approx([0.66, 0.71, 0.81])  # no sparse probe among them
+    half = seed_interval({0: 0.0, 1: 0.01, 2: 0.02}).high - 0.01
+    assert all((low, high) == pytest.approx((m - half, m + half)) for _, m, low, high in drawn)
+    assert len(drawn) == 2 * len(CORPORA) + 1
     assert _line(axes, [-0.35, 0.35]) == pytest.approx(0.9)
     assert _line(axes, [0, 1]) == pytest.approx(0.6)
+    shade = axes.collections[-1].get_paths()[0].vertices[:, 1]
+    assert (shade.min(), shade.max()) == pytest.approx((0.88, 0.92))
+
+
+def test_sparse_probing_draws_latents_and_the_random_dictionary_against_k():
+    (axes,) = _draw("sparse_probing").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "5", "all"]
+    drawn = _intervals(axes)
+    for x in range(3):
+        near = sorted(mean for place, mean, _, _ in drawn if abs(place - x) < 0.5)
+        latents, dictionary = 0.61 + 0.1 * x, 0.46 + 0.1 * x
+        assert near == pytest.approx([dictionary, latents, latents])
+    curves = [line for line in axes.get_lines() if line.get_linewidth() == 0.8]
+    assert [np.round(line.get_ydata(), 2).tolist() for line in curves] == [
+        *([[0.61, 0.71, 0.81]] * 2),
+        [0.46, 0.56, 0.66],
+    ]
+    assert _line(axes, [-0.4, 2.4]) == pytest.approx(0.9)
+
+
+def test_probes_of_the_published_study_are_drawn_although_they_had_one_draw():
+    published = read_csv(Path(__file__).parents[1] / "results/demo/tables/probing.csv")
+    corpora = published["corpus"].unique(maintain_order=True).drop_nulls().to_list()
+    for figure in (figures.probing, figures.sparse_probing):
+        figure(published, corpora).savefig(BytesIO(), format="png", dpi=20)
 
 
 def test_first_tokens_are_the_likeliest_under_either_with_blanks_and_glyphs_escaped():
@@ -354,15 +500,49 @@ def test_norms_and_training_draw_the_numbers_of_their_tables():
     assert (band.min(), band.max()) == pytest.approx((0.0, 0.2))
 
 
-def test_firing_histogram_counts_every_latent_once():
+def test_firing_histograms_count_every_latent_once():
     axes = _draw("firing_frequencies").axes[0]
-    heldout, random = (patch.get_data().values for patch in axes.patches if not patch.get_fill())
-    never = sorted(
-        float(line.get_ydata()[0]) for line in axes.get_lines() if len(line.get_xdata()) == 1
-    )
-    assert never == pytest.approx([0.25, 0.5])
-    assert heldout.sum() == pytest.approx(0.75)
-    assert random.sum() == pytest.approx(0.5)
+    heldout = axes.patches[0].get_data().values
+    points = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert [line.get_marker() for line in points] == ["D", "o", "^", "s"]
+    assert [line.get_ydata()[0] for line in points] == pytest.approx([0.25, 0.5, 0.75, 0.0])
+    curves = [line.get_ydata() for line in axes.get_lines() if len(line.get_xdata()) > 2]
+    assert [sum(y) for y in (heldout, *curves)] == pytest.approx([0.75, 0.5, 0.25, 1.0])
+
+
+def test_differences_draw_their_table_and_fill_what_is_sure():
+    made = tables()
+    rows = made["differences"].filter(pl.col("metric") == "shared_feature_ratio")
+    (row,) = rows.iter_rows(named=True)
+    (axes,) = (a for a in _draw("differences").axes if "shared feature" in a.get_xlabel())
+    interval, point = axes.get_lines()[:2]
+    assert interval.get_xdata() == pytest.approx([row["low"], row["high"]])
+    assert point.get_xdata() == pytest.approx([row["mean"]])
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["code"]
+    for p, filled in ((0.04, True), (0.06, False), (math.nan, False)):
+        table = rows.with_columns(p_adjusted=pl.lit(p))
+        point = figures.differences(table, CORPORA).axes[0].get_lines()[1]
+        assert (point.get_markerfacecolor() == point.get_color()) == filled
+
+
+def test_a_claim_that_holds_lies_right_of_the_middle_whichever_way_its_metric_goes():
+    row = {"claim": "better probes", "definition": "paper", "texts": 2, "texts_for": 1}
+    row |= {"model": "m", "hook": "h", "sae": "s", "texts_against": 0, "seeds": 3}
+    values = [
+        ("higher", 0.2, 0.1, 0.3, "holds"),
+        ("lower", -0.2, -0.3, -0.1, "holds"),
+        ("rises", -0.2, -0.3, -0.1, "does not"),
+        ("most models", 5 / 7, 0.29, 0.96, "undecided"),
+    ]
+    names = ("expected", "estimate", "low", "high", "verdict")
+    table = pl.DataFrame([row | dict(zip(names, v, strict=True)) for v in values])
+    lines = figures.claims(table).axes[0].get_lines()
+    spans = [sorted(line.get_xdata()) for line in lines[0:8:2]]
+    assert [low > 0 for low, _ in spans] == [True, True, False, False]
+    assert [high > 0 for _, high in spans] == [True, True, False, True]
+    assert all(max(map(abs, span)) == pytest.approx(1) for span in spans)
+    colours = [line.get_color() for line in lines[0:8:2]]
+    assert colours[0] == colours[1] and len(set(colours)) == 3
 
 
 def test_dose_response_puts_each_corpus_at_its_gap_in_the_colour_of_its_name():
@@ -394,9 +574,12 @@ def test_a_line_is_fitted_from_five_corpora_on(count, fitted):
         (corpus, "fake_feature_ratio", 0.1 * i, 0.0, 1.0, 3) for i, corpus in enumerate(corpora)
     ]
     summary = _table(rows, ["corpus", "metric", "mean", "low", "high", "seeds"])
-    axes = figures.dose_response(summary, corpus_statistics(corpora), corpora).axes[2]
+    statistics = corpus_statistics(corpora)
+    correlations = comparisons.dose_response(summary, statistics)
+    axes = figures.dose_response(summary, statistics, correlations, corpora).axes[0]
     lines = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
     assert len(lines) == fitted
+    assert axes.get_title().startswith("ρ = 1.00 [") == bool(fitted)
     for line in lines:
         assert line.get_ydata() == pytest.approx([0.0, 0.4])
 
@@ -429,9 +612,7 @@ def test_values_that_are_not_finite_leave_every_figure_of_evaluations_drawable(v
     divergence = {"metric": pl.lit("first_token_kl_model_corpus"), "value": pl.lit(value)}
     gaps = made["corpus_statistics"]
     made["corpus_statistics"] = pl.concat([gaps, gaps.with_columns(**divergence)])
-    made["summary"] = summarise(
-        made["reconstruction"], made["similarity"], made["fake_features"], 0.1, 1.0, made["probing"]
-    )
+    made |= _summarised(made)
     for name in OF_EVALUATIONS:
         _draw(name, made).savefig(BytesIO(), format="png", dpi=20)
     texts = _draw("reconstruction", made).axes[0].texts
@@ -444,7 +625,9 @@ def test_a_fitted_line_ignores_corpora_whose_metric_is_not_finite():
     rows = [(c, "fake_feature_ratio", 0.1 * i, 0.0, 1.0, 3) for i, c in enumerate(corpora)]
     rows[5] = ("c5", "fake_feature_ratio", math.nan, math.nan, math.nan, 3)
     summary = _table(rows, ["corpus", "metric", "mean", "low", "high", "seeds"])
-    axes = figures.dose_response(summary, corpus_statistics(corpora), corpora).axes[2]
+    statistics = corpus_statistics(corpora)
+    correlations = comparisons.dose_response(summary, statistics)
+    axes = figures.dose_response(summary, statistics, correlations, corpora).axes[0]
     (line,) = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
     assert line.get_ydata() == pytest.approx([0.0, 0.4])
 
@@ -474,6 +657,26 @@ def test_each_combination_gets_panels_of_its_own_and_no_word_is_too_small(name):
     assert any(word.startswith("other") for word in _words(figure))
     sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
     assert min(sizes) >= 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_studied_on_some_corpora_alone_has_panels_of_these(name):
+    control = {}
+    for table, rows in tables().items():
+        there = pl.col("corpus") != "faithful"  # probing baselines have a corpus of their own
+        if "eval_corpus" in rows.columns:
+            there &= pl.col("eval_corpus") != "faithful"
+        control[table] = pl.concat([rows, rows.filter(there).with_columns(model=pl.lit("z"))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = _draw(name, control)
+    whole, part = figure.subfigs
+    used = [[axes for axes in half.axes if axes.axison] for half in (whole, part)]
+    assert [axes.get_title() for axes in used[0]].count("faithful") == [
+        axes.get_title() for axes in used[1]
+    ].count("faithful") + (name in ("first_tokens", "firing_frequencies"))
+    assert used[1][0].get_ylabel() == used[0][0].get_ylabel()
+    assert "faithful" not in [t.get_text() for axes in used[1] for t in axes.get_xticklabels()]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
-from transformers import Lfm2Config, Lfm2ForCausalLM
+from transformers import Lfm2Config, Lfm2ForCausalLM, RepetitionPenaltyLogitsProcessor
 
 from faithful_sae.contexts import Sample
-from faithful_sae.sampling import _threshold, document_uniforms, draw, sample_documents
+from faithful_sae.sampling import (
+    _threshold,
+    document_uniforms,
+    draw,
+    penalised,
+    sample_documents,
+)
 
 SETTINGS: dict[str, Any] = {
     "start_token": 0,
@@ -20,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "context_length": 16,
     "temperature": 1.0,
     "top_p": 1.0,
+    "repetition_penalty": 1.0,
     "seed": 5,
     "block": 8,
 }
@@ -42,9 +49,11 @@ def slow_document(model: Any, number: int, **changes: Any) -> Sample:
     uniforms = document_uniforms(asked["seed"], number, asked["context_length"])
     tokens = [asked["start_token"]]
     for u in uniforms[1:]:
-        logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
-        p = (logits.double() / asked["temperature"]).softmax(-1).numpy()
-        tokens.append(slow_draw(p, u))
+        context = torch.tensor([tokens])
+        logits = model(input_ids=context, use_cache=False).logits[:, -1]
+        penalty = RepetitionPenaltyLogitsProcessor(asked["repetition_penalty"])
+        logits = penalty(context, logits.double())[0] / asked["temperature"]
+        tokens.append(slow_draw(logits.softmax(-1).numpy(), u))
         if tokens[-1] in asked["end_tokens"]:
             return Sample(number, tokens[1:], True)
     return Sample(number, tokens[1:], False)
@@ -95,6 +104,44 @@ def test_a_temperature_divides_the_logits(llama: Any) -> None:
     documents = sampled(llama, range(0, 8), temperature=0.5)
     assert documents == [slow_document(llama, n, temperature=0.5) for n in range(8)]
     assert documents != sampled(llama, range(0, 8))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.3])
+def test_a_repetition_penalty_is_that_of_transformers_before_the_temperature(
+    family_model: Any, temperature: float
+) -> None:
+    changes = {"repetition_penalty": 1.6, "temperature": temperature}
+    documents = sampled(family_model, range(0, 16), **changes)
+    assert documents == [slow_document(family_model, n, **changes) for n in range(16)]
+    assert documents != sampled(family_model, range(0, 16), temperature=temperature)
+    assert documents == [
+        document
+        for first in (0, 8)
+        for document in sampled(family_model, range(first, first + 8), **changes)
+    ]
+
+
+def test_with_a_penalty_and_a_nucleus_documents_repeat_less_and_stay_in_it(llama: Any) -> None:
+    changes = {"repetition_penalty": 1.6, "top_p": 0.7, "end_tokens": []}
+    documents = sampled(llama, range(0, 16), **changes)
+    for document in documents:
+        context = [0]
+        for token in document.tokens:
+            ids = torch.tensor([context])
+            logits = llama(input_ids=ids, use_cache=False).logits[:, -1]
+            p = RepetitionPenaltyLogitsProcessor(1.6)(ids, logits)[0].softmax(-1)
+            assert p[p > p[token]].sum() < 0.7 + 1e-6
+            context.append(token)
+    without = sampled(llama, range(0, 16), **changes | {"repetition_penalty": 1.0})
+    different = [sum(len(set(d.tokens)) for d in written) for written in (documents, without)]
+    assert different[0] > different[1]
+
+
+def test_a_penalty_divides_what_is_positive_and_multiplies_what_is_negative_once() -> None:
+    logits = torch.tensor([[3.0, -3.0, 0.0, 5.0], [1.0, 2.0, -4.0, 8.0]])
+    context = torch.tensor([[0, 1, 0, 0], [2, 2, 2, 2]])
+    expected = [[1.5, -6.0, 0.0, 5.0], [1.0, 2.0, -8.0, 8.0]]
+    assert penalised(logits, context, 2.0).tolist() == expected
 
 
 def test_documents_do_not_depend_on_shards(family_model: Any) -> None:

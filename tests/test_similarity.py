@@ -1,21 +1,27 @@
-"""Ratios read off a matching mean what they say; nulls are nulls."""
+"""Tables of similarity: which latents a row is about, which pairs there are, and their nulls."""
 
+from collections import Counter
+from itertools import combinations
 from types import SimpleNamespace
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor
 
-from faithful_sae.matching import Matching, match
+from faithful_sae.latents import Encoded, encode
+from faithful_sae.sae import SAE
 from faithful_sae.similarity import (
-    activation_covariance,
-    covariance_null,
-    encoder_decoder_agreement,
-    mean_matched_cosine,
-    shared_feature_ratio,
-    similarity,
+    NULL_PAIRS,
+    Rows,
+    activation_agreement,
+    compare,
+    permuted_similarity,
+    similarity_of_corpora,
+    similarity_of_seeds,
+    subspace_agreement,
+    weight_similarity,
 )
 
 THRESHOLDS = [0.3, 0.7, 0.95]
@@ -25,150 +31,210 @@ def rows(seed: int, n: int = 6, d: int = 4) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
-def sae(seed: int, n: int = 6, d: int = 4) -> SimpleNamespace:
-    return SimpleNamespace(W_dec=rows(seed, n, d), W_enc=rows(seed + 100, n, d).T)
+def encoded(W_dec: Tensor, W_enc: Tensor | None = None, fires: list[int] | None = None) -> Encoded:
+    """An SAE whose latent i fires on the first `fires[i]` of ten tokens (without: on all)."""
+    n = len(W_dec)
+    W_enc = W_dec.T if W_enc is None else W_enc
+    sae = SAE(W_enc, torch.zeros(n), W_dec, torch.zeros(W_dec.shape[1]), 1)
+    active = torch.arange(10)[:, None] < torch.tensor(fires if fires is not None else [10] * n)
+    return Encoded(sae, sparse.csr_array(active.float().numpy()))
 
 
-def alive(*flags: int) -> Tensor:
-    return torch.tensor(flags, dtype=torch.bool)
+def random(seed: int, fires: list[int] | None = None) -> Encoded:
+    return encoded(rows(seed), rows(seed + 100).T, fires)
 
 
-ALL = torch.ones(6, dtype=torch.bool)
+def value(table: Rows, latents: str, metric: str, threshold: float | None = None) -> float:
+    (found,) = [
+        v for kind, name, cut, v in table if (kind, name, cut) == (latents, metric, threshold)
+    ]
+    return found
 
 
-def value(table: pl.DataFrame, latents: str, metric: str, threshold: float | None = None) -> float:
-    same = pl.col("threshold").eq_missing(pl.lit(threshold, dtype=pl.Float64))
-    return table.filter(pl.col("latents") == latents, pl.col("metric") == metric, same)[
-        "value"
-    ].item()
+def heldout(x: Tensor) -> SimpleNamespace:
+    return SimpleNamespace(batches=lambda: iter(x.split(7)))
 
 
-def test_orthogonal_and_opposite_rows_share_nothing():
-    eye = torch.eye(4)
-    assert shared_feature_ratio(match(eye[:2], eye[2:]).cosine, 0.0) == 0
-    assert match(eye[:1], -eye[:1]).cosine.item() == -1
+def test_frequency_is_the_share_of_tokens_and_alive_latents_fire_once():
+    a = encoded(rows(0), fires=[10, 5, 1, 0, 0, 0])
+    assert a.frequency.tolist() == [1, 0.5, 0.1, 0, 0, 0]
+    assert a.alive.tolist() == [True, True, True, False, False, False]
 
 
-def test_shared_feature_ratio_is_strictly_above_the_threshold():
-    cosine = torch.tensor([0.2, 0.7, 0.75, 1.0])
-    assert shared_feature_ratio(cosine, 0.7) == 0.5
-    assert mean_matched_cosine(torch.tensor([0.25, 0.75])) == 0.5
-
-
-def test_agreement_needs_the_same_partner_and_both_cosines():
-    decoder = Matching(torch.tensor([0, 1, 2, 3]), torch.tensor([0.9, 0.9, 0.5, 0.9]))
-    encoder = Matching(torch.tensor([0, 2, 1, 3]), torch.tensor([0.9, 0.9, 0.9, 0.5]))
-    assert encoder_decoder_agreement(decoder, encoder, 0.7) == 0.25
+def test_sparse_latents_are_the_latents_of_all_tokens_in_order():
+    x, sae = rows(0, 30), SAE.untrained(d_in=4, d_sae=6, k=2, seed=0)
+    assert torch.equal(torch.from_numpy(encode(sae, heldout(x)).latents.toarray()), sae.encode(x))
 
 
 def test_an_sae_against_itself_is_fully_similar():
-    table = similarity(sae(0), sae(0), ALL, ALL, THRESHOLDS)
-    assert table["value"].to_list() == pytest.approx([1.0] * 10)
+    table = weight_similarity(compare(random(0), random(0)), THRESHOLDS)
+    assert [v for *_, v in table] == pytest.approx([1.0] * 14)
 
 
 def test_encoders_that_disagree_show_only_in_the_agreement():
-    other = sae(0)
-    other.W_enc = other.W_enc.flip(1)
-    table = similarity(sae(0), other, ALL, ALL, THRESHOLDS)
+    other = encoded(rows(0), rows(100).T.flip(1))
+    table = weight_similarity(compare(random(0), other), THRESHOLDS)
     assert value(table, "all", "shared_feature_ratio", 0.7) == 1
     assert value(table, "all", "encoder_decoder_agreement", 0.7) == 0
 
 
 def test_alive_rows_match_alive_latents_only_over_the_smaller_count():
     # Latents 0-2 of b are those of a, the rest point elsewhere; b's latent 2 is dead.
-    a, b = (SimpleNamespace(W_dec=torch.eye(8)[:6], W_enc=torch.eye(8)[:, :6]) for _ in range(2))
-    other = torch.eye(8)[[0, 1, 2, 6, 7, 7]]
-    b = SimpleNamespace(W_dec=other, W_enc=other.T)
-    flags = alive(1, 1, 1, 1, 0, 0), alive(1, 1, 0, 1, 0, 0)
-    table = similarity(a, b, *flags, THRESHOLDS)
-    assert value(table, "all", "shared_feature_ratio", 0.7) == pytest.approx(3 / 6)
-    for pair, masks in (((a, b), flags), ((b, a), flags[::-1])):
-        table = similarity(*pair, *masks, THRESHOLDS)
+    eye = torch.eye(8)
+    a = encoded(eye[:6], fires=[1, 1, 1, 1, 0, 0])
+    b = encoded(eye[[0, 1, 2, 6, 7, 7]], fires=[1, 1, 0, 1, 0, 0])
+    for pair in ((a, b), (b, a)):
+        table = weight_similarity(compare(*pair), THRESHOLDS)
+        assert value(table, "all", "shared_feature_ratio", 0.7) == pytest.approx(3 / 6)
         for metric in ("shared_feature_ratio", "encoder_decoder_agreement"):
             assert value(table, "alive", metric, 0.7) == pytest.approx(2 / 3)
         assert value(table, "alive", "mean_matched_cosine") == pytest.approx(2 / 3)
 
 
-def test_dead_latents_do_not_move_the_alive_rows():
-    a, b, changed = sae(0), sae(1), sae(1)
-    flags = alive(1, 1, 1, 1, 0, 0)
-    changed.W_dec = torch.cat([b.W_dec[:4], rows(9)[4:]])
-    before, after = (similarity(a, x, ALL, flags, THRESHOLDS) for x in (b, changed))
-    same = before.filter(pl.col("latents") == "alive").equals(
-        after.filter(pl.col("latents") == "alive")
-    )
-    assert same and not before.equals(after)
+def test_firing_weighted_rows_count_pairs_by_how_often_they_fire():
+    # Latents 0 and 1 are shared and fire on 0.8 and 0.3 of the tokens, latent 2 is not, on 0.1.
+    eye = torch.eye(6)
+    a, b = encoded(eye[:3], fires=[8, 3, 1]), encoded(eye[[0, 1, 5]], fires=[8, 3, 1])
+    table = weight_similarity(compare(a, b), THRESHOLDS)
+    assert value(table, "firing_weighted", "shared_feature_ratio", 0.7) == pytest.approx(11 / 12)
+    assert value(table, "firing_weighted", "mean_matched_cosine") == pytest.approx(11 / 12)
+    assert value(table, "all", "shared_feature_ratio", 0.7) == pytest.approx(2 / 3)
+
+
+def test_dead_latents_move_neither_the_alive_nor_the_weighted_rows():
+    fires = [3, 1, 4, 1, 0, 0]
+    eye = torch.eye(8)
+    b = encoded(eye[:6], fires=fires)
+    elsewhere = encoded(eye[[0, 1, 2, 3, 6, 7]], fires=fires)
+    before, after = (weight_similarity(compare(b, x), THRESHOLDS) for x in (b, elsewhere))
+    kept = [{row for row in table if row[0] != "all"} for table in (before, after)]
+    assert kept[0] == kept[1] and before != after
 
 
 def test_no_alive_latent_gives_nan_not_zero():
-    table = similarity(sae(0), sae(1), ALL, ~ALL, THRESHOLDS)
-    assert table.filter(pl.col("latents") == "alive")["value"].is_nan().all()
+    table = weight_similarity(compare(random(0), random(1, fires=[0] * 6)), THRESHOLDS)
+    assert all(v != v for latents, *_, v in table if latents == "alive")
+    table = weight_similarity(compare(*[random(s, fires=[0] * 6) for s in (0, 1)]), THRESHOLDS)
+    assert all(v != v for latents, *_, v in table if latents != "all")
 
 
 def test_thresholds_without_the_headline_cut_are_an_error():
     with pytest.raises(ValueError, match="do not contain 0.7"):
-        similarity(sae(0), sae(1), ALL, ALL, [0.5])
+        weight_similarity(compare(random(0), random(1)), [0.5])
 
 
-def test_streamed_covariance_equals_the_direct_one_for_any_batches_and_a_large_mean():
-    x = rows(0, 50, 3) * torch.tensor([1.0, 2.0, 3.0]) + 1000
-    expected = np.cov(x.double().numpy().T)
-    for size in (1, 7, 50):
-        assert activation_covariance(x.split(size)).numpy() == pytest.approx(expected, rel=1e-9)
+def test_permuted_partners_of_equal_orthonormal_dictionaries_share_nothing_in_any_form():
+    a, b = encoded(torch.eye(6), fires=[9, 8, 7, 6, 5, 0]), encoded(torch.eye(6).flip(0))
+    table = permuted_similarity(compare(a, b), THRESHOLDS, seed=0)
+    assert {latents for latents, *_ in table} == {"all", "alive", "firing_weighted"}
+    assert [v for *_, v in table] == [0.0] * 12
 
 
-def test_covariance_of_one_token_is_an_error():
-    with pytest.raises(ValueError, match="at least 2 tokens, found 1"):
-        activation_covariance([torch.ones(1, 3)])
+def test_matched_and_other_latents_are_compared_apart():
+    # Latents 0 and 1 are shared; what 2 writes has nothing to do with what b's 2 writes.
+    a = encoded(torch.eye(6)[:3], fires=[4, 5, 3])
+    b = encoded(torch.eye(6)[[1, 0, 5]], fires=[5, 4, 0])
+    found = dict((latents, v) for latents, *_, v in subspace_agreement(compare(a, b)))
+    assert found["matched"] == pytest.approx(1) and found["unmatched"] != found["unmatched"]
+    writes = b.latents.toarray()
+    writes[3:6, 2] = 1
+    b = Encoded(b.sae, sparse.csr_array(writes))
+    found = dict((latents, v) for latents, *_, v in subspace_agreement(compare(a, b)))
+    # Indicators of 3 and 3 other tokens of ten: correlation -3/7, squared.
+    assert found["unmatched"] == pytest.approx(9 / 49)
 
 
-def test_covariance_null_rises_with_anisotropy_and_repeats_with_its_seed():
-    flat, steep = torch.eye(16), torch.diag(torch.tensor([9.0] * 4 + [1.0] * 12))
-    isotropic, anisotropic = (covariance_null(c, 64, 0, THRESHOLDS) for c in (flat, steep))
-    rise = [value(table, "all", "mean_matched_cosine") for table in (isotropic, anisotropic)]
-    assert rise[1] > rise[0] + 0.05
-    assert covariance_null(flat, 64, 0, THRESHOLDS).equals(isotropic)
-    assert not covariance_null(flat, 64, 1, THRESHOLDS).equals(isotropic)
+def test_latents_are_matched_by_correlation_among_the_alive_ones_alone():
+    # Each fires on tokens of its own; b has a's latents in another order, and one dead.
+    eye = torch.eye(6)
+    a, b = Encoded(encoded(eye).sae, sparse.csr_array(eye.numpy())), encoded(eye, fires=[0] * 6)
+    moved = eye[:, [2, 0, 1, 4, 3, 5]] * torch.tensor([1, 2, 3, 4, 5, 0])
+    b = Encoded(b.sae, sparse.csr_array(moved.numpy()))
+    table = activation_agreement(compare(a, b), THRESHOLDS)
+    assert value(table, "alive", "mean_matched_correlation") == pytest.approx(1)
+    assert value(table, "alive", "correlated_feature_ratio", 0.95) == 1
+    # By direction, each latent's partner fires on another token: -1/5, in 5 alive pairs.
+    assert value(table, "alive", "correlation_of_matched") == pytest.approx(-0.2)
 
 
-def test_the_covariance_null_agrees_with_rows_drawn_from_that_normal_distribution():
-    turn, _ = torch.linalg.qr(rows(0, 16, 16))
-    covariance = turn @ torch.diag(torch.tensor([9.0] * 4 + [1.0] * 12)) @ turn.T
-    rng = np.random.default_rng(0)
-    a, b = (
-        torch.from_numpy(
-            rng.multivariate_normal(np.zeros(16), covariance.double().numpy(), 200, tol=1e-5)
-        )
-        for _ in range(2)
-    )
-    null = covariance_null(covariance, 200, 0, THRESHOLDS)
-    expected = mean_matched_cosine(match(a, b).cosine)
-    assert value(null, "all", "mean_matched_cosine") == pytest.approx(expected, abs=0.03)
+def of_seeds(seeds: int) -> pl.DataFrame:
+    saes = {s: SAE.untrained(d_in=4, d_sae=6, k=2, seed=s) for s in range(seeds)}
+    return similarity_of_seeds(saes, heldout(rows(7, 40)), THRESHOLDS)
 
 
-def test_rows_of_the_covariance_null_have_that_covariance():
-    # Of rank one, every row is a multiple of (1, 2, 3): cosines are all 1 or -1.
-    line = torch.tensor([1.0, 2.0, 3.0])
-    table = covariance_null(torch.outer(line, line), 200, 0, THRESHOLDS)
-    assert value(table, "all", "mean_matched_cosine") > 0.7
-    shared = [value(table, "all", "shared_feature_ratio", t) for t in THRESHOLDS]
-    assert (
-        shared[0]
-        == shared[2]
-        == pytest.approx((1 + value(table, "all", "mean_matched_cosine")) / 2)
-    )
+def test_dear_nulls_are_drawn_for_the_first_pairs_and_permuted_partners_for_all():
+    table = of_seeds(4)
+    pairs = list(combinations(range(4), 2))
+    found = {
+        (null, metric): part.select("seed", "seed_b").unique().sort("seed", "seed_b").rows()
+        for (null, metric), part in table.group_by("null", "metric")
+    }
+    assert len(pairs) > NULL_PAIRS
+    dear = pairs[:NULL_PAIRS]
+    of_activations = {
+        *("correlated_feature_ratio", "mean_matched_correlation", "correlation_of_matched")
+    }
+    of_weights = {"shared_feature_ratio", "mean_matched_cosine"}
+    observed = of_activations | of_weights | {"encoder_decoder_agreement", "contribution_cka"}
+    assert found == {
+        **{("none", metric): pairs for metric in observed},
+        **{("permuted", metric): pairs for metric in of_weights},
+        **{("permuted", metric): dear for metric in of_activations | {"contribution_cka"}},
+        **{("untrained", metric): dear for metric in observed - {"contribution_cka"}},
+        **{("covariance", metric): dear for metric in of_weights},
+    }
+    assert table.equals(of_seeds(4))
 
 
-def test_the_covariance_null_does_not_depend_on_the_axes():
-    spectrum = torch.diag(torch.tensor([9.0, 4.0, 1.0, 0.25]))
-    turn, _ = torch.linalg.qr(rows(0, 4, 4))
-    straight, turned = (
-        covariance_null(c, 32, 0, THRESHOLDS) for c in (spectrum, turn @ spectrum @ turn.T)
-    )
-    assert straight["value"].to_list() == pytest.approx(turned["value"].to_list(), abs=1e-5)
+def test_a_single_seed_has_its_nulls_and_nothing_else():
+    table = of_seeds(1)
+    assert set(table["null"]) == {"covariance", "untrained"}
+    assert table.select("seed", "seed_b").unique().rows() == [(0, 0)]
+    untrained = table.filter(null="untrained", latents="all", metric="mean_matched_cosine")
+    assert untrained["value"].item() < 0.99  # of two different initialisations
 
 
-@pytest.mark.parametrize("matrix", [[[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.0, 1.0]]])
-def test_a_matrix_that_is_no_covariance_is_an_error(matrix):
-    with pytest.raises(ValueError, match="not symmetric positive semi-definite"):
-        covariance_null(torch.tensor(matrix), 4, 0, THRESHOLDS)
+def test_an_sae_whose_latents_are_only_renumbered_agrees_in_every_form():
+    a = SAE.untrained(d_in=8, d_sae=8, k=3, seed=0)
+    a.W_dec = torch.linalg.qr(a.W_dec).Q
+    a.W_enc = a.W_dec.T.contiguous()
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    b = SAE(a.W_enc[:, order], a.b_enc, a.W_dec[order], a.b_dec, a.k)
+    table = similarity_of_seeds({0: a, 1: b}, heldout(rows(7, 400, 8)), THRESHOLDS)
+    observed = table.filter(null="none")
+    unmatched = observed.filter(latents="unmatched")
+    assert unmatched["value"].is_nan().all()  # there are none
+    rest = observed.filter(pl.col("latents") != "unmatched")["value"].to_list()
+    assert rest == pytest.approx([1.0] * len(rest), abs=1e-5)
+    permuted = table.filter(null="permuted").filter(pl.col("latents") != "unmatched")
+    assert permuted.filter(metric="shared_feature_ratio")["value"].to_list() == [0.0] * 9
+    assert permuted.filter(metric="mean_matched_cosine")["value"].abs().max() < 1e-6
+    assert permuted.filter(metric="mean_matched_correlation")["value"].item() < 0.2
+    assert permuted.filter(metric="contribution_cka")["value"].item() < 0.1
+
+
+@pytest.mark.parametrize("seeds", [[5], [0, 1], [0, 1, 2], [4, 2, 9]])
+def test_corpora_are_compared_by_pairs_of_different_seeds_each_seed_once(seeds):
+    corpora = ["x", "y", "z"]
+    saes = {(c, s): SAE.untrained(d_in=4, d_sae=6, k=2, seed=s) for c in corpora for s in seeds}
+    texts = {corpus: heldout(rows(7 + i, 40)) for i, corpus in enumerate(corpora)}
+    table = similarity_of_corpora(saes, texts, THRESHOLDS)
+    places = table.select("corpus", "corpus_b", "seed", "seed_b").unique().rows()
+    for corpora_pair in combinations(corpora, 2):
+        pairs = [
+            pair for *corpus, a, b in places for pair in [(a, b)] if tuple(corpus) == corpora_pair
+        ]
+        assert Counter(a for a, _ in pairs) == Counter(b for _, b in pairs) == Counter(seeds)
+        # SAEs of one seed have the same initial weights, and here nothing else.
+        assert all(a != b for a, b in pairs) == (len(seeds) > 1)
+    assert len(places) == 3 * len(seeds)
+    shared = table.filter(latents="all", metric="mean_matched_cosine")["value"]
+    assert (shared.max() < 0.999) == (len(seeds) > 1)
+    assert set(table["null"]) == {"none"}
+    assert set(table["latents"]) == {"all", "alive", "firing_weighted"}
+
+
+def test_of_one_corpus_there_is_no_pair_but_a_table():
+    saes = {("x", 0): SAE.untrained(d_in=4, d_sae=6, k=2, seed=0)}
+    table = similarity_of_corpora(saes, {"x": heldout(rows(7, 40))}, THRESHOLDS)
+    assert table.is_empty() and {"corpus", "seed_b", "value"} <= set(table.columns)

@@ -1,60 +1,14 @@
-"""Intervals over seeds keep their level; the summary picks the right rows."""
+"""Intervals keep their level; tests and correlations are the textbook's."""
 
 import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
-import polars as pl
 import pytest
 from scipy import stats
 
-from faithful_sae.statistics import pair_interval, seed_interval, summarise
-
-PLACE = {"model": "m", "corpus": "c", "hook": "h", "sae": "s"}
-RECONSTRUCTION = PLACE | {"eval_corpus": "c", "positions": "kept", "metric": "fvu", "seed": 0}
-SIMILARITY = PLACE | {
-    "corpus_b": "c",
-    "seed": 0,
-    "seed_b": 1,
-    "null": "none",
-    "latents": "all",
-    "metric": "shared_feature_ratio",
-    "threshold": 0.7,
-}
-FAKE = PLACE | {"seed": 0, "min_activation": 1.0, "frequency": 0.1, "metric": "fake_feature_ratio"}
-PROBING = PLACE | {"seed": 0, "task": "t", "features": "latents", "k": None, "metric": "accuracy"}
-SCHEMA = {
-    "seed": pl.Int64,
-    "seed_b": pl.Int64,
-    "k": pl.Int64,
-    "value": pl.Float64,
-    "threshold": pl.Float64,
-    "min_activation": pl.Float64,
-    "frequency": pl.Float64,
-}
-
-
-def table(base: dict, *changes: dict) -> pl.DataFrame:
-    schema = {name: SCHEMA.get(name, pl.String) for name in [*base, "value"]}
-    return pl.DataFrame([base | change for change in changes], schema=schema)
-
-
-def summary(
-    reconstruction: pl.DataFrame | None = None,
-    similarity: pl.DataFrame | None = None,
-    fake_features: pl.DataFrame | None = None,
-    probing: pl.DataFrame | None = None,
-) -> dict[str, tuple[float, float, float, int]]:
-    made = summarise(
-        table(RECONSTRUCTION) if reconstruction is None else reconstruction,
-        table(SIMILARITY) if similarity is None else similarity,
-        table(FAKE) if fake_features is None else fake_features,
-        frequency=0.1,
-        min_activation=1.0,
-        probing=table(PROBING) if probing is None else probing,
-    )
-    return {row["metric"]: tuple(row.values())[5:] for row in made.iter_rows(named=True)}
+from faithful_sae.statistics import _rank_interval, pair_interval, seed_interval, spearman
 
 
 def test_seed_interval_is_students_t():
@@ -132,128 +86,82 @@ def test_pair_interval_covers_at_least_its_level_and_exactly_so_without_pair_noi
     assert 0.935 < coverage(draw) <= at_most
 
 
-def test_summary_takes_reconstruction_on_the_own_corpus_at_kept_positions():
-    rows = table(
-        RECONSTRUCTION,
-        {"value": 0.2},
-        {"seed": 1, "value": 0.4},
-        {"eval_corpus": "other", "value": 9.0},
-        {"positions": "all", "value": 9.0},
-        {"metric": "mse", "value": 9.0},
-    )
-    made = summary(reconstruction=rows)
-    assert list(made) == ["fvu"]
-    assert made["fvu"] == pytest.approx(tuple(seed_interval({0: 0.2, 1: 0.4})))
+def test_a_value_that_is_not_finite_has_no_interval():
+    for value in (math.nan, math.inf):
+        pairs = pair_interval({(0, 1): value, (0, 2): 0.5, (1, 2): 0.5})
+        assert math.isnan(pairs.low) and math.isnan(pairs.high)
 
 
-def test_summary_of_similarity_names_each_metric_and_subtracts_the_null():
-    cosine = {"metric": "mean_matched_cosine", "threshold": None}
-    null = cosine | {"null": "covariance"}
-    made = summary(
-        similarity=table(
-            SIMILARITY,
-            {"value": 0.5},
-            {"latents": "alive", "value": 0.75},
-            cosine | {"value": 0.875},
-            null | {"value": 0.25},
-            null | {"seed": 2, "value": 0.5},
-            {"threshold": 0.5, "value": 9.0},
-            {"null": "untrained", "value": 9.0},
-            {"null": "covariance", "value": 9.0},
-            {"corpus_b": "other", "seed_b": 0, "value": 9.0},
-            {"corpus_b": "other", "seed_b": 3, "value": 9.0},
-            null | {"latents": "alive", "value": 9.0},
-            cosine | {"latents": "alive", "value": 9.0},
-        )
-    )
-    assert {metric: row[0] for metric, row in made.items()} == {
-        "shared_feature_ratio": 0.5,
-        "shared_feature_ratio_alive": 0.75,
-        "mean_matched_cosine": 0.875,
-        "mean_matched_cosine_above_null": 0.5,
-    }
-    assert all(row[3] == 2 for row in made.values())
+def test_p_and_effect_size_are_those_of_a_one_sample_t_test():
+    values = [0.2, 0.5, 0.3, 0.9]
+    interval = seed_interval(dict(enumerate(values)))
+    assert interval.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert interval.effect_size == pytest.approx(np.mean(values) / np.std(values, ddof=1))
+    assert interval.error == pytest.approx(stats.sem(values))
 
 
-def test_the_null_of_another_corpus_is_not_subtracted():
-    cosine = {"metric": "mean_matched_cosine", "threshold": None, "value": 0.5}
-    other = {"corpus": "d", "corpus_b": "d", "null": "covariance"}
-    assert list(summary(similarity=table(SIMILARITY, cosine, cosine | other))) == [
-        "mean_matched_cosine"
-    ]
+def test_an_interval_without_a_spread_has_neither_p_nor_effect_size():
+    for interval in (seed_interval({0: 0.5}), seed_interval({0: 0.5, 1: 0.5})):
+        assert math.isnan(interval.p) and math.isnan(interval.effect_size)
 
 
-def test_summary_takes_fake_features_at_the_given_cut_and_full_probes_on_latents():
-    made = summary(
-        fake_features=table(
-            FAKE,
-            {"value": 0.25},
-            {"frequency": 0.2, "value": 9.0},
-            {"min_activation": 0.0, "value": 9.0},
-            {"metric": "fake_feature_ceiling", "value": 9.0},
-        ),
-        probing=table(
-            PROBING,
-            {"value": 0.75},
-            {"task": "u", "value": 0.5},
-            {"k": 5, "value": 9.0},
-            {"metric": "macro_f1", "value": 9.0},
-            {"features": "raw", "corpus": "", "sae": "", "seed": -1, "value": 9.0},
-        ),
-    )
-    assert {metric: row[0] for metric, row in made.items()} == {
-        "fake_feature_ratio": 0.25,
-        "probing_accuracy:t": 0.75,
-        "probing_accuracy:u": 0.5,
-    }
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_one_true_null_in_twenty_has_p_below_a_twentieth(seeds):
+    rng = np.random.default_rng(seeds)
+    every = list(itertools.combinations(range(seeds), 2))
+    for noise in ("seeds", "pairs"):
+        p = []
+        for _ in range(3000):
+            effects = rng.normal(size=seeds)
+            if noise == "seeds":
+                p.append(seed_interval(dict(enumerate(effects))).p)
+            else:
+                p.append(pair_interval({(i, j): effects[i] + effects[j] for i, j in every}).p)
+        assert 0.035 < np.mean(np.array(p) < 0.05) < 0.065
 
 
-def test_a_cut_that_was_never_measured_is_an_error_naming_it():
-    with pytest.raises(ValueError, match="frequency 0.1 and min_activation 1.0"):
-        summary(fake_features=table(FAKE, {"frequency": 0.2, "value": 0.5}))
+def test_spearman_is_scipys_with_the_exact_p():
+    x, y = [1.0, 2.0, 2.0, 5.0, 9.0, 7.0], [0.1, 0.5, 0.3, 0.2, 0.9, 0.9]
+    found = spearman(x, y)
+    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert found.n == 6
+    orders = itertools.permutations(y)
+    rhos = np.array([stats.pearsonr(stats.rankdata(x), stats.rankdata(o))[0] for o in orders])
+    # scipy's two-sided p is twice the smaller tail.
+    tails = [np.mean(rhos >= found.rho - 1e-9), np.mean(rhos <= found.rho + 1e-9)]
+    assert found.p == pytest.approx(2 * min(tails))
 
 
-def test_a_value_that_occurs_twice_is_an_error():
-    with pytest.raises(ValueError, match="several values"):
-        summary(reconstruction=table(RECONSTRUCTION, {"value": 0.2}, {"value": 0.3}))
+def test_spearman_of_an_increasing_relation_is_one_and_its_interval_below_one():
+    rho, low, high, p, n = spearman([1, 2, 3, 4, 5], [0.1, 0.2, 30.0, 31.0, 1e9])
+    assert rho == pytest.approx(1)
+    assert low < 0 < high < 1  # five points say little, however well they lie
+    assert p == pytest.approx(2 / math.factorial(5))
+    assert n == 5
+    mirrored = spearman([1, 2, 3, 4, 5], [-0.1, -0.2, -30.0, -31.0, -1e9])
+    assert (mirrored.low, mirrored.high) == pytest.approx((-high, -low))
 
 
-def test_a_study_without_tasks_has_a_summary_without_probes():
-    made = summarise(
-        table(RECONSTRUCTION, {"value": 0.2}),
-        table(SIMILARITY),
-        table(FAKE),
-        frequency=0.1,
-        min_activation=1.0,
-    )
-    assert made["metric"].to_list() == ["fvu"]
+def test_spearman_of_few_or_equal_points_has_no_interval():
+    few = spearman([1, 2, 3], [3, 2, 1])
+    assert few.rho == pytest.approx(-1) and math.isnan(few.low) and math.isnan(few.p)
+    assert math.isnan(spearman([1, 2, 3, 4, 5], [7, 7, 7, 7, 7]).rho)
+    assert math.isnan(spearman([1], [2]).rho)
+    with pytest.raises(ValueError, match="give pairs"):
+        spearman([1, 2], [1])
 
 
-def test_the_nulls_of_a_single_seed_are_no_pairs():
-    rows = [
-        {"seed_b": 0, "null": null, "value": 0.1, **metric}
-        for null in ("covariance", "untrained")
-        for metric in ({}, {"metric": "mean_matched_cosine", "threshold": None})
-    ]
-    assert summary(similarity=table(SIMILARITY, *rows)) == {}
+@pytest.mark.parametrize("corpora", [5, 8, 12])
+@pytest.mark.parametrize("strength", [0.0, 0.5, 0.9])
+def test_rank_interval_covers_the_true_correlation(corpora, strength):
+    rng = np.random.default_rng(corpora)
+    true = 6 / math.pi * math.asin(strength / 2)  # of a bivariate normal
 
+    def draw() -> tuple[float, float]:
+        x = rng.normal(size=corpora)
+        y = strength * x + math.sqrt(1 - strength**2) * rng.normal(size=corpora)
+        ranks = stats.rankdata(x), stats.rankdata(y)
+        low, high = _rank_interval(float(np.corrcoef(*ranks)[0, 1]), corpora)
+        return low - true, high - true
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_value_that_is_not_finite_has_no_interval_and_spoils_no_other_corpus(value):
-    metric = {"metric": "ce_loss_recovered_zero"}
-    other = {"corpus": "d", "eval_corpus": "d"}
-    rows = [metric | {"seed": seed, "value": 0.5 + seed} for seed in range(3)]
-    broken = [metric | other | {"seed": seed, "value": value if seed else 1.0} for seed in range(3)]
-    made = summarise(
-        table(RECONSTRUCTION, *broken, *rows), table(SIMILARITY), table(FAKE), 0.1, 1.0
-    )
-    whole, spoilt = made.sort("corpus").iter_rows()
-    assert whole[5:] == pytest.approx(tuple(seed_interval({0: 0.5, 1: 1.5, 2: 2.5})))
-    assert spoilt[5] == pytest.approx(value, nan_ok=True) and spoilt[8] == 3
-    assert math.isnan(spoilt[6]) and math.isnan(spoilt[7])
-    pairs = pair_interval({(0, 1): value, (0, 2): 0.5, (1, 2): 0.5})
-    assert math.isnan(pairs.low) and math.isnan(pairs.high)
-
-
-def test_summary_of_empty_tables_is_empty():
-    assert summary() == {}
+    assert coverage(draw, trials=1500) > 0.92  # standard error 0.006

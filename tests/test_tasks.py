@@ -1,10 +1,8 @@
-"""Labelled texts become contexts: each once, with its own label, split by content."""
+"""Labelled texts become contexts: each once, with its own label."""
 
-from collections import Counter
 from itertools import permutations
 from typing import Any
 
-import numpy as np
 import pytest
 
 from faithful_sae.tasks import build_task
@@ -18,7 +16,6 @@ def task(examples: list[tuple[str, str]], tokenizer: Any, **changes: Any) -> Any
         "start_token": START,
         "context_length": 8,
         "n_examples": len(set(examples)),
-        "heldout_fraction": 0.3,
     }
     return build_task("mine", examples, tokenizer, **asked | changes)
 
@@ -35,15 +32,6 @@ def test_task_contexts_are_cut_at_the_context_length(tokenizer: Any) -> None:
     assert {tuple(row) for row in table["tokens"].to_pylist()} == {
         (START, *tokenizer.encode("tex"))
     }
-
-
-def test_a_tasks_split_is_a_share_of_it_even_when_only_some_examples_are_taken(
-    tokenizer: Any,
-) -> None:
-    for n in (300, 100):  # the first 100 in order of a hash, which must not decide the split
-        split = Counter(task(EXAMPLES, tokenizer, n_examples=n)["split"].to_pylist())
-        assert set(split) == {"train", "heldout"}
-        assert abs(split["heldout"] - 0.3 * n) <= 4 * np.sqrt(n * 0.3 * 0.7)
 
 
 def test_a_task_depends_on_its_examples_alone_not_on_their_order(tokenizer: Any) -> None:

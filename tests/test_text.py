@@ -2,6 +2,7 @@
 
 import bz2
 import csv
+import io
 import json
 import zipfile
 from html import escape
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faithful_sae.archives import read_member
+from faithful_sae.swapped_words import swapped_words
 from faithful_sae.text import (
     CORPUS_READERS,
     TASK_READERS,
@@ -22,6 +24,7 @@ from faithful_sae.text import (
     read_path,
     read_path_task,
     read_stdlib,
+    read_task,
 )
 
 # Texts with anything that UTF-8 can say. A leading U+FEFF is a byte order mark, not text.
@@ -88,7 +91,7 @@ def test_a_task_reader_reads_no_corpus(tmp_path: Path) -> None:
         read_archive_corpus(make_wheel(tmp_path, "member", b""), "member", "sms_spam")
 
 
-@pytest.mark.parametrize("reader", sorted(CORPUS_READERS.keys() - {"wikipedia"}))
+@pytest.mark.parametrize("reader", sorted(CORPUS_READERS.keys() - {"wikipedia", "zipped_csv"}))
 def test_an_empty_member_is_an_error_that_names_it(tmp_path: Path, reader: str) -> None:
     with pytest.raises(ValueError, match="member in .*demo.* holds no document"):
         corpus(tmp_path, b"\n", reader)
@@ -100,7 +103,7 @@ def test_an_empty_task_is_an_error_that_names_it(tmp_path: Path, reader: str) ->
         task(tmp_path, b"", reader)
 
 
-@pytest.mark.parametrize("reader", ["wikipedia", "dialogue", "text", "jsonl", "lines"])
+@pytest.mark.parametrize("reader", sorted(CORPUS_READERS))
 def test_bytes_a_reader_cannot_read_are_an_error_that_names_the_member(
     tmp_path: Path, reader: str
 ) -> None:
@@ -181,6 +184,37 @@ def test_the_lines_reader_cuts_at_line_feeds_only(tmp_path: Path) -> None:
     assert corpus(tmp_path, data, "lines") == ["one", "two\u2028still\x0ctwo"]
 
 
+def zipped(*files: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as folder:
+        for number, file in enumerate(files):
+            folder.writestr(f"{number}.csv", file)
+    return data.getvalue()
+
+
+def test_a_zipped_csv_gives_its_text_column_with_line_breaks_and_quotes(tmp_path: Path) -> None:
+    data = zipped('id,"text",other\n1,"One, ""two""\nthree.",x\n2,,y\n3,Señoría,z\n')
+    assert corpus(tmp_path, data, "zipped_csv") == ['One, "two"\nthree.', "Señoría"]
+
+
+@pytest.mark.parametrize("files", [("id,body\n1,a\n",), (), ("text\na\n", "text\nb\n")])
+def test_a_zip_that_is_not_one_csv_with_texts_is_an_error(
+    tmp_path: Path, files: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValueError, match="member in .*demo.* cannot be read"):
+        corpus(tmp_path, zipped(*files), "zipped_csv")
+
+
+def test_an_orange_table_gives_its_content_column_without_the_lines_of_types(
+    tmp_path: Path,
+) -> None:
+    header = "Title\tContent\tKind\r\nstring\tstring\tdiscrete\r\nmeta\tinclude=True\tclass\r\n"
+    table = 'One\tOnce upon a time\ttale\r\nTwo\t"a ""tab""\tin it"\ttale\r\n'
+    expected = ["Once upon a time", 'a "tab"\tin it']
+    assert corpus(tmp_path, (header + table).encode(), "orange") == expected
+    assert corpus(tmp_path, f"{header}\r\n{table}".encode(), "orange") == expected
+
+
 # Task readers
 
 
@@ -191,6 +225,11 @@ def test_sentiment_is_the_sign_of_the_rating_with_or_without_a_header(tmp_path: 
     assert task(tmp_path, b"id\tsentiment\ttext\r\n" + rows, "vader_sentiment") == expected
 
 
+def test_sentiment_is_of_text_and_not_of_the_html_it_was_stored_as(tmp_path: Path) -> None:
+    rows = b"1\t2.5\tme &amp; you &lt;3\n"
+    assert task(tmp_path, rows, "vader_sentiment") == [("me & you <3", "positive")]
+
+
 def test_spam_reads_quoted_commas_and_line_breaks(tmp_path: Path) -> None:
     data = b',spam,text\n0,0,"Yes, ""dear""\nsoon"\n1,1,Win now\n'
     assert task(tmp_path, data, "sms_spam") == [('Yes, "dear"\nsoon', "ham"), ("Win now", "spam")]
@@ -199,6 +238,14 @@ def test_spam_reads_quoted_commas_and_line_breaks(tmp_path: Path) -> None:
 def test_questions_lose_their_fine_class_and_their_repeats(tmp_path: Path) -> None:
     data = b"NUM:date When ?\nHUM:ind Who ?\nNUM:date When ?\nNUM:other When ?\n"
     assert task(tmp_path, data, "trec_question") == [("When ?", "NUM"), ("Who ?", "HUM")]
+
+
+def test_a_task_of_swapped_words_is_made_of_the_sentences_of_a_text(tmp_path: Path) -> None:
+    sentences = [f"The quick fox number {n}o jumps over the lazy dog." for n in "abcdefgh"]
+    archive = make_wheel(tmp_path, "news.txt", "\n".join(sentences).encode())
+    entry = {"source": "swapped_words", "member": "news.txt", "reader": "lines"}
+    assert list(read_task(entry, archive)) == list(swapped_words(sentences))
+    assert {label for _, label in read_task(entry, archive)} == {"real", "swapped"}
 
 
 # Python's own sources

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
 
 import polars as pl
@@ -82,23 +83,52 @@ def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(stud
     }
     pngs = {path.stem for path in (results / "figures").glob("*.png")}
     assert pngs == {path.stem for path in (results / "figures").glob("*.pdf")}
-    assert len(pngs) == 10
+    assert len(pngs) == 11
     assert "Nothing to be done" in snakemake(study, "--cores", "1")
 
 
 def test_every_sae_of_the_study_is_in_every_table_that_is_about_saes(study):
     tiny = yaml.safe_load((ROOT / "tests/tiny/config.yaml").read_text())
-    saes = {
-        (corpus, sae, seed)
-        for corpus in tiny["corpora"]
-        for sae in tiny["saes"]
-        for seed in tiny["seeds"]
+    corpora = {
+        sae: settings.get("corpora", tiny["corpora"]) for sae, settings in tiny["saes"].items()
     }
-    for name in ("training", "reconstruction", "fake_features", "firing_frequencies"):
-        found = table(study, name).select("corpus", "sae", "seed").unique().rows()
-        assert set(found) == saes, name
-    matrix = table(study, "reconstruction").select("corpus", "eval_corpus").unique()
-    assert len(matrix) == len(tiny["corpora"]) ** 2
+    saes = {(c, sae, seed) for sae in corpora for c in corpora[sae] for seed in tiny["seeds"]}
+    for name in ("training", "reconstruction", "fake_features", "firing_frequencies", "probing"):
+        found = table(study, name).filter(pl.col("sae") != "")  # probing baselines need no SAE
+        # An untrained SAE has no course of training.
+        expected = {key for key in saes if name != "training" or key[1] != "untrained"}
+        assert set(found.select("corpus", "sae", "seed").unique().rows()) == expected, name
+    matrix = table(study, "reconstruction").select("sae", "corpus", "eval_corpus").unique()
+    assert set(matrix.rows()) == {
+        (sae, a, b) for sae in corpora for a in corpora[sae] for b in corpora[sae]
+    }
+    between = table(study, "similarity").filter(pl.col("corpus") != pl.col("corpus_b"))
+    assert set(between.select("sae", "corpus", "corpus_b").unique().rows()) == {
+        (sae, *pair) for sae in corpora for pair in combinations(corpora[sae], 2)
+    }
+
+
+def test_an_untrained_sae_is_what_chance_gives(study):
+    untrained = table(study, "similarity").filter(
+        pl.col("sae") == "untrained",
+        pl.col("metric") == "mean_matched_cosine",
+        pl.col("latents") == "all",
+    )
+    values = {null: part["value"].mean() for (null,), part in untrained.group_by("null")}
+    assert values["none"] == pytest.approx(values["untrained"], abs=1e-6)
+    rebuilt = table(study, "reconstruction").filter(
+        pl.col("metric") == "explained_variance", pl.col("corpus") == "notes"
+    )
+    mean = {sae: part["value"].mean() for (sae,), part in rebuilt.group_by("sae")}
+    assert mean["untrained"] < mean["topk"]
+
+
+def test_a_mixture_is_half_of_each_corpus_and_as_large_as_any(study):
+    statistics = table(study, "corpus_statistics").pivot(on="metric", values="value")
+    for split in ("train", "heldout"):
+        assert statistics[f"{split}_tokens"].n_unique() == 1
+    counted = {row["corpus"]: row["documents"] for row in statistics.iter_rows(named=True)}
+    assert counted["mixed"] == counted["faithful"] + counted["notes"]
 
 
 def test_numbers_of_the_tiny_study_obey_what_their_definitions_imply(study):
@@ -107,8 +137,17 @@ def test_numbers_of_the_tiny_study_obey_what_their_definitions_imply(study):
     topk = reconstruction.filter(pl.col("sae") == "topk")
     assert topk["l0"].max() <= 4
     fake = table(study, "fake_features").filter(pl.col("sae") == "topk")
-    fake = fake.pivot(on="metric", values="value")
-    assert (fake["fake_feature_ratio"] <= fake["fake_feature_ceiling"] + 1e-12).all()
+    metric = dict(fake.partition_by("metric", as_dict=True, include_key=False))
+    at = ["corpus", "seed", "frequency"]
+    ceiling = metric["fake_feature_ratio",].join(metric["fake_feature_ceiling",], on=at)
+    assert (ceiling["value"] <= ceiling["value_right"] + 1e-12).all()
+    assert set(ceiling["random_input"]) == {"uniform-tokens", "unigram-tokens", "shuffled-tokens"}
+    at += ["random_input", "cut", "level"]
+    parts = metric["fake_and_dense_ratio",].join(metric["fake_not_dense_ratio",], on=at)
+    whole = parts.join(metric["fake_feature_ratio",], on=at, suffix="_whole")
+    assert len(whole) == len(ceiling) > 0
+    parts = whole["value"] + whole["value_right"]
+    assert (parts - whole["value_whole"]).abs().max() < 1e-12
     cosine = table(study, "similarity").filter(pl.col("metric") == "mean_matched_cosine")
     assert cosine["value"].is_between(-1, 1).all()
     gap = table(study, "corpus_statistics").filter(pl.col("metric") == "surprise_gap")
@@ -125,8 +164,10 @@ def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
         "probing_accuracy:parity",
     }
     for key, part in summary.group_by("corpus", "sae"):
-        assert set(part["metric"]) == metrics, key
-    assert summary.select("corpus", "sae").unique().height == 4
+        # The untrained SAE is studied on one corpus, so that no other is foreign to it.
+        foreign = {m for m in metrics if m.endswith(":foreign") and key[1] == "untrained"}
+        assert set(part["metric"]) == metrics - foreign, key
+    assert summary.select("corpus", "sae").unique().height == 3 + 2 + 1
 
 
 # What an edit makes Snakemake plan: name -> (file, old text, new text, rules).
@@ -176,7 +217,7 @@ EDITS = {
         "list(params.thresholds),",
         {"similarity"} | REPORT,
     ),
-    "k": (CONFIG, "k: 4", "k: 5", TRAINING),
+    "k": (CONFIG, "k: 4", "k: 5", TRAINING | {"probing_baselines"}),
     "learning rate": (CONFIG, "k: 4", "k: 4\n    lr: 0.01", TRAINING),
     "another seed": (
         CONFIG,
@@ -194,7 +235,14 @@ EDITS = {
         CONFIG,
         "pack: true",
         "pack: false",
-        {"tokenize_corpus", "corpus_statistics"} | ACTIVATIONS - {"probing_baselines"},
+        {"tokenize_corpus", "mix_corpus", "random_tokens", "corpus_statistics"}
+        | ACTIVATIONS - {"probing_baselines"},
+    ),
+    "probe seeds": (
+        CONFIG,
+        "k: [1, 5]",
+        "k: [1, 5], seeds: [0, 1]",
+        {"probing", "probing_baselines"} | REPORT,
     ),
     "a task": (
         CONFIG,
@@ -216,9 +264,36 @@ def test_an_edit_plans_what_depends_on_it_and_nothing_else(study, edit, name):
 
 def test_an_edit_of_one_of_many_trains_no_other(study, edit):
     edit(CONFIG, "seeds: [0, 1]", "seeds: [0, 1, 2]")
-    assert planned(snakemake(study, "-n"))["train_sae"] == 4  # corpora times saes
+    assert planned(snakemake(study, "-n"))["train_sae"] == 6  # of 3 corpora, of 2, of 1
     edit(CONFIG, "k: 4", "k: 5")
-    assert planned(snakemake(study, "-n"))["train_sae"] == 8  # 4, and `topk` of the other seeds
+    assert planned(snakemake(study, "-n"))["train_sae"] == 12  # 6, and `topk` of the other seeds
+
+
+def test_one_more_corpus_of_an_sae_trains_and_evaluates_it_there_alone(study, edit):
+    edit(CONFIG, "corpora: [faithful, notes]", "corpora: [faithful, notes, mixed]")
+    jobs = planned(snakemake(study, "-n"))
+    assert jobs["train_sae"] == 2  # seeds
+    assert jobs["reconstruction"] == 3  # every corpus it was trained on has new SAEs to evaluate
+    assert jobs["similarity"] == jobs["fake_features"] == jobs["probing"] == 1
+    assert jobs["similarity_between_corpora"] == 1
+    assert not {"extract_activations", "corpus_statistics", "describe_model"} & set(jobs)
+
+
+def test_a_model_is_studied_on_the_corpora_it_names(study, edit):
+    second = "  second:\n    source: random_like\n    model: architecture\n    seed: 1\n"
+    second += "    hooks: [resid_pre.1, resid_pre.2]\n    corpora: [notes]\n\ncorpora:"
+    edit(CONFIG, "\ncorpora:", second)
+    output = snakemake(study, "-n")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert planned(output)["train_sae"] == 3 * 2 * 2  # saes, hooks, seeds
+    assert "tiny/second/faithful" not in output and "tiny/second/mixed" not in output
+    # A mixture needs the texts of its parts, and nothing else of them.
+    edit(CONFIG, "corpora: [notes]\n\ncorpora:", "corpora: [mixed]\n\ncorpora:")
+    output = snakemake(study, "-n")
+    assert planned(output)["train_sae"] == 1 * 2 * 2  # `topk` alone is studied on all corpora
+    assert planned(output)["collect_corpus"] == planned(output)["mix_corpus"] == 1
+    assert "tiny/second/faithful/train.parquet" in output
+    assert "tiny/second/faithful/resid_pre" not in output
 
 
 def test_forcing_a_rule_drops_its_state_and_no_others(study):
@@ -290,7 +365,7 @@ def test_a_study_of_one_seed_one_corpus_and_no_task_has_its_tables_and_figures(s
     edit("tests/tiny/config.yaml", "study: tiny", "study: single")
     edit("tests/tiny/config.yaml", "seeds: [0, 1]", "seeds: [0]")
     text = (study / "tests/tiny/config.yaml").read_text()
-    extras = r"  notes:\n(?:    .*\n)+|tasks:\n(?:  .*\n)+|  batch-topk:\n(?:    .*\n)+"
+    extras = r"  (?:notes|mixed|batch-topk|untrained):\n(?:    .*\n)+|tasks:\n(?:  .*\n)+"
     for old in re.findall(extras, text):
         edit("tests/tiny/config.yaml", old, "")
     output = snakemake(study, "--cores", "2", "--show-failed-logs")

@@ -4,40 +4,19 @@ The schema is the one home of names, types, ranges and defaults. What it cannot 
 by `load_config` that names refer to entries, by `check_model` what needs facts of the model.
 """
 
-import math
 from copy import deepcopy
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
+from faithful_sae.random_inputs import RANDOM_INPUTS
+from faithful_sae.schema_errors import first_error, nearest
 
 Config = dict[str, Any]
 RESERVED = {
-    "uniform-tokens": "the random input of the fake-feature evaluation",
+    **dict.fromkeys(RANDOM_INPUTS, "a random input of the fake-feature evaluation"),
     "between-corpora": "the folder of comparisons between corpora",
     "probing-baselines": "the folder of probes that depend on no corpus",
 }
-
-
-def _is_integer(_: Any, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(_: Any, value: Any) -> bool:
-    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
-
-
-# JSON Schema lets 8.0 pass as an integer, which would break where the number counts or names
-# something, and knows no NaN, which passes every minimum.
-_Validator: Any = extend(
-    Draft202012Validator,
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"integer": _is_integer, "number": _is_number}
-    ),
-)
 
 
 class ConfigError(ValueError):
@@ -53,7 +32,7 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
     """
     # Snakemake may hand over dictionaries of its own making.
     filled: Config = _fill(deepcopy(config), schema, schema)
-    error = _first_error(filled, schema)
+    error = first_error(filled, schema)
     if error is not None:
         raise ConfigError(error)
     _check_references(filled, root)
@@ -62,7 +41,18 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
 
 def model_entry(config: Config, name: str) -> Config:
     """The part of a model's entry that its facts depend on: all but where it is studied."""
-    return {key: value for key, value in config["models"][name].items() if key != "hooks"}
+    return _without(config["models"][name], "hooks", "corpora")
+
+
+def sae_entry(config: Config, name: str) -> Config:
+    """The part of an SAE's entry that its training depends on: all but where it is studied."""
+    return _without(config["saes"][name], "corpora")
+
+
+def corpora_of(config: Config, model: str, sae: str) -> list[str]:
+    """The corpora that SAEs of this model are trained and evaluated on: all that both allow."""
+    lists = [config["models"][model]["corpora"], config["saes"][sae]["corpora"]]
+    return [c for c in config["corpora"] if all(c in names for names in lists if names is not None)]
 
 
 def check_model(config: Config, facts: Config) -> None:
@@ -98,6 +88,10 @@ def check_model(config: Config, facts: Config) -> None:
         )
 
 
+def _without(entry: Config, *keys: str) -> Config:
+    return {key: value for key, value in entry.items() if key not in keys}
+
+
 def _fill(value: Any, schema: Config, whole: Config) -> Any:
     """`value` with the defaults of `schema`, in nested and in named entries too."""
     schema = _resolve(value, schema, whole)
@@ -128,81 +122,6 @@ def _resolve(value: Any, schema: Config, whole: Config) -> Config:
     return schema
 
 
-def _first_error(config: Config, schema: Config) -> str | None:
-    errors = sorted(_Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.path])
-    return _sentence(errors[0], config, schema) if errors else None
-
-
-def _sentence(error: ValidationError, config: Config, schema: Config) -> str:
-    """One sentence for one schema error: the key, what was found, what to write instead."""
-    path = [str(p) for p in error.absolute_path]
-    key = ".".join(path) or "config"
-    found = error.instance
-    if error.validator == "oneOf":
-        return _source_sentence(key, found, error.validator_value, config, schema)
-    rules: Config = error.schema
-    if error.validator == "additionalProperties":
-        known = list(rules["properties"])
-        unknown = str(next(k for k in found if k not in known))
-        return f"{_join(path, unknown)}: unknown key{_nearest(unknown, known)}"
-    if error.validator == "required":
-        missing = next(k for k in error.validator_value if k not in found)
-        return f"{_join(path, missing)}: this key is required{_about(rules, missing)}."
-    if error.validator == "enum":
-        known = [str(v) for v in error.validator_value]
-        return f"{key}: {found!r} is unknown{_nearest(str(found), known)}"
-    if error.validator == "type":
-        kinds = error.validator_value
-        kind = " or ".join(kinds) if isinstance(kinds, list) else kinds
-        kind = kind.replace("array", "list")
-        return f"{key}: {found!r} must be of type {kind}{_spelling(found, kind)}."
-    if error.validator == "pattern":
-        return f"{key}: {found!r} must be {rules.get('description', error.validator_value)}."
-    if error.validator == "contains":
-        return f"{key}: {found!r} must contain {error.validator_value['const']}."
-    return f"{key}: {error.message}."
-
-
-def _spelling(found: Any, kind: str) -> str:
-    """How YAML wants a number to be written that was read as something else."""
-    if isinstance(found, float) and not math.isfinite(found):
-        return " and finite"
-    if kind.startswith("integer") and isinstance(found, str | float):
-        return "; YAML reads 8e3 as text and 8.0e+3 as a fraction, write 8_000"
-    if kind.startswith("number") and isinstance(found, str):
-        return "; YAML reads 3e-4 as text, write 3.0e-4 or 8.0e+3"
-    return ""
-
-
-def _source_sentence(
-    key: str, entry: Any, branches: list[Config], config: Config, schema: Config
-) -> str:
-    """An error inside an entry that comes in several kinds, in terms of the kind it names."""
-    sources = [branch["properties"]["source"]["const"] for branch in branches]
-    if not isinstance(entry, dict) or entry.get("source") not in sources:
-        source = entry.get("source") if isinstance(entry, dict) else entry
-        return f"{key}.source: {source!r} is unknown{_nearest(str(source), sources)}"
-    branch = branches[sources.index(entry["source"])]
-    inner = next(_Validator(branch | {"$defs": schema["$defs"]}).iter_errors(entry))
-    return f"{key}.{_sentence(inner, config, schema)}".replace(".config:", ":")
-
-
-def _join(path: list[str], key: str) -> str:
-    return ".".join([*path, key])
-
-
-def _about(schema: Config, key: str) -> str:
-    description = schema["properties"][key].get("description")
-    return f" ({description})" if description else ""
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return (
-        f"; did you mean {close[0]}?" if close else f"; valid here: {', '.join(known) or 'none'}."
-    )
-
-
 def _check_references(config: Config, root: Path) -> None:
     """Names that refer to other entries, and names that would share a folder."""
     for section in ("models", "corpora", "tasks"):
@@ -212,7 +131,7 @@ def _check_references(config: Config, root: Path) -> None:
                 if kind in entry and entry[kind] not in known:
                     raise ConfigError(
                         f"{section}.{name}.{kind}: {entry[kind]!r} is not under {kind}s"
-                        f"{_nearest(entry[kind], list(known))}"
+                        f"{nearest(entry[kind], list(known))}"
                     )
             if entry["source"] == "path" and not (root / entry["path"]).exists():
                 where = "" if Path(entry["path"]).is_absolute() else f" in {root.absolute()}"
@@ -225,6 +144,18 @@ def _check_references(config: Config, root: Path) -> None:
                     f"models.{name}.model: {model['model']} is itself random; name the model "
                     "whose architecture it has."
                 )
+    for section, key in (("models", "corpora"), ("saes", "corpora"), ("corpora", "of")):
+        for name, entry in config[section].items():
+            for corpus in entry.get(key) or ():
+                if corpus not in config["corpora"]:
+                    raise ConfigError(
+                        f"{section}.{name}.{key}: {corpus!r} is not under corpora"
+                        f"{nearest(corpus, list(config['corpora']))}"
+                    )
+                if key == "of" and config["corpora"][corpus]["source"] == "mixture":
+                    raise ConfigError(
+                        f"corpora.{name}.of: {corpus} is itself a mixture; name what it is made of."
+                    )
     for section in ("corpora", "tasks"):
         for name in RESERVED.keys() & config[section].keys():
             raise ConfigError(
@@ -240,3 +171,9 @@ def _check_references(config: Config, root: Path) -> None:
             )
     if not any(model["hooks"] for model in config["models"].values()):
         raise ConfigError("models: no model has hooks, so there is nothing to study.")
+    for name, model in config["models"].items():
+        if model["hooks"] and not any(corpora_of(config, name, sae) for sae in config["saes"]):
+            raise ConfigError(
+                f"models.{name}.corpora: no SAE is studied on any of them; add one of the corpora "
+                "that an entry of saes names."
+            )

@@ -94,23 +94,6 @@ def pack_contexts(
         start += len(tokens)
 
 
-def uniform_tokens(
-    vocab_size: int, *, start_token: int, context_length: int, tokens: int
-) -> pa.Table:
-    """Contexts of uniformly random token ids after the start token (the paper's random input).
-
-    All ids of the vocabulary are drawn, special and unused ones too, as in the authors' code.
-    """
-    generator = np.random.default_rng(0)
-    step = context_length - 1
-    contexts = []
-    for number, start in enumerate(range(0, tokens, step)):
-        ids = generator.integers(0, vocab_size, min(step, tokens - start))
-        row = np.concatenate([[start_token], ids]).astype(np.int32)
-        contexts.append(Context(b"", number, 0, row, False))
-    return context_table(contexts)
-
-
 def take(contexts: list[Context], tokens: int) -> list[Context]:
     """The first contexts that together hold `tokens` tokens, the last one cut to fit."""
     taken, left = [], tokens

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from faithful_sae.arrow import read_arrow, write_arrow
-from faithful_sae.checksums import write_json
+from faithful_sae.checksums import read_json, write_json
 from faithful_sae.contexts import (
     Document,
     Sample,
@@ -182,3 +182,11 @@ def write_corpus(corpus: Corpus, train: Path, heldout: Path, counts: Path) -> No
     write_arrow(corpus.train, train)
     write_arrow(corpus.heldout, heldout)
     write_json(corpus.counts, counts)
+
+
+def load_corpus(train: Path, heldout: Path, counts: Path) -> Corpus:
+    """What `write_corpus` wrote."""
+    found = read_json(counts)
+    # JSON has no integer keys.
+    found["first_tokens"] = {int(token): n for token, n in found["first_tokens"].items()}
+    return Corpus(read_arrow(train), read_arrow(heldout), found)

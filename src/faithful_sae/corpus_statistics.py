@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import rel_entr  # x log(x / y), and 0 where x is 0
 
 from faithful_sae.activations import batches_by_length
@@ -59,6 +60,9 @@ def token_statistics(
     documents, duplicates and ended come from `counts` (made before the split); duplicate_rate and
     end_rate are their shares of documents and of unique documents. `unique_contexts` is the number
     of different contexts as a share of all; `unique_tokens` counts vocabulary ids.
+    `distinct_4grams`, a measure of variety, is the number of different runs of four tokens as a
+    share of all, in the training contexts without their start tokens; it falls as a corpus grows,
+    so only corpora of equal size compare.
     """
     statistics: dict[str, float] = {
         "documents": counts["documents"],
@@ -72,10 +76,21 @@ def token_statistics(
         statistics[f"{split}_contexts"] = len(contexts)
         statistics[f"{split}_documents"] = len(set(table["document"].to_pylist()))
         statistics[f"{split}_tokens"] = sum(len(c) - 1 for c in contexts)
+        if split == "train":
+            statistics["distinct_4grams"] = distinct_4grams(contexts)
         everything += contexts
     statistics["unique_contexts"] = len({digest(c.tobytes()) for c in everything}) / len(everything)
     statistics["unique_tokens"] = len(np.unique(np.concatenate([c[1:] for c in everything])))
     return statistics
+
+
+def distinct_4grams(contexts: list[np.ndarray]) -> float:
+    """Different runs of four tokens as a share of all within contexts; nan where there is none."""
+    runs = [sliding_window_view(c[1:], 4) for c in contexts if len(c) > 4]
+    if not runs:
+        return math.nan
+    rows = pl.DataFrame(np.concatenate(runs))
+    return rows.n_unique() / rows.height
 
 
 def retokenization_mismatch(tokenizer: Any, contexts: pa.Table) -> float:

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from faithful_sae.random_inputs import RANDOM_INPUTS
+
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}  # per value
 
 
@@ -23,10 +25,11 @@ def require_disk_for_study(folder: Path, d_in: int, config: dict[str, Any]) -> N
 
     folder: the model's results; shards already there are not counted again.
     """
-    hooks = len(config["models"][folder.name]["hooks"])
+    model = config["models"][folder.name]
+    hooks, corpora = len(model["hooks"]), model["corpora"] or config["corpora"]
     size = config["corpus_size"]
-    tokens = len(config["corpora"]) * (size["train_tokens"] + size["heldout_tokens"])
-    tokens += config["evaluations"]["fake_features"]["tokens"]
+    tokens = len(corpora) * (size["train_tokens"] + size["heldout_tokens"])
+    tokens += len(RANDOM_INPUTS) * config["evaluations"]["fake_features"]["tokens"]
     planned = hooks * tokens * row_bytes(d_in, config["activations"]["dtype"])
     present = sum(path.stat().st_size for path in folder.glob("*/resid_pre.*/*/shard*.parquet"))
     require_disk(folder, planned - present, "the activations of this study")

@@ -1,14 +1,21 @@
 """Fake features: latents that fire often on random tokens (FaithfulSAE, Cho et al. 2025).
 
-A latent as frequent on held-out real text is dense rather than fake (Sun et al. 2025), so every
-rate on random tokens stands beside the same rate on held-out text.
+The paper's Fake Feature Ratio (FFR) counts the latents that are dense on uniformly random ids:
+active, at an absolute cut, on more than `frequency` of the tokens. It does not ask that they be
+rarer on real text, so a latent dense everywhere (Sun et al. 2025, arXiv 2506.15679) counts in full;
+k latents a token cannot bring it above k / (frequency * d_sae), however unfaithful the SAE; and the
+cut is in the units of the activations, so that FFR changes when they are rescaled. Beside it stand
+therefore the same rate on held-out text and how many latents are dense on both, other random
+inputs (random_tokens.py), and cuts at a quantile of each latent's own activations on text, which
+no scale can change.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import polars as pl
 import torch
@@ -18,28 +25,66 @@ from faithful_sae.sae import SAE
 from faithful_sae.shards import Shards
 
 FREQUENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the curve
+MULTIPLES = (0, 1 / 4, 1 / 2, 1, 2, 4)  # of the study's min_activation: the absolute cuts
+QUANTILES = (0.5, 0.9)  # of a latent's own positive activations on held-out text
+ENCODE_TOKENS = 1024  # whose latents, [tokens, d_sae] with their zeros, are held at once
 
 
-def firing_frequencies(
-    sae: SAE, batches: Iterable[Tensor], min_activations: Sequence[float]
-) -> Tensor:
-    """Share of tokens on which each latent is active: [len(min_activations), d_sae] float64.
+class Firings(NamedTuple):
+    """Active latents of `tokens` tokens: their numbers and activations (> 0), each [pairs]."""
 
-    Entry [c, i] = #{tokens : latents_i > min_activations[c]} / tokens, counted per token seen.
-    batches: activations [n, d_in]; positions that do not count are left out by the caller.
-    Raises ValueError when there is no token.
+    latents: Tensor  # int32
+    values: Tensor  # float32
+    tokens: int
+
+
+def firings(sae: SAE, batches: Iterable[Tensor]) -> Iterator[Firings]:
+    """The active latents of activations [n, d_in], encoded once, 8 bytes a pair.
+
+    Kept whole, those of a TopK SAE take 8 * k * tokens bytes: 50 MB at k = 64 and 1e5 tokens.
     """
-    counts = torch.zeros(len(min_activations), sae.d_sae, dtype=torch.int64)
-    tokens = 0
     for batch in batches:
-        with torch.inference_mode():
-            latents = sae.encode(batch.to(sae.W_dec.device))
-            for row, cut in zip(counts, min_activations, strict=True):
-                row += (latents > cut).sum(0).cpu()
-        tokens += len(batch)
-    if tokens == 0:
+        for x in torch.split(batch, ENCODE_TOKENS):
+            with torch.inference_mode():
+                latents = sae.encode(x.to(sae.W_dec.device))
+                rows, columns = torch.nonzero(latents > 0, as_tuple=True)
+                values = latents[rows, columns]
+            yield Firings(columns.int().cpu(), values.cpu(), len(x))
+
+
+def own_quantile(fired: Sequence[Firings], d_sae: int, quantile: float) -> Tensor:
+    """The quantile of each latent's own positive activations, [d_sae]; 0 where it has none.
+
+    The smallest of a latent's n activations that at least quantile * n of them do not exceed
+    (the inverse of the empirical distribution), so that no more than the rest lie above it. It
+    scales with the latent: what exceeds it does not depend on any scale.
+    """
+    latents, values = (torch.cat(column) for column in list(zip(*fired, strict=True))[:2])
+    by_value = values.argsort()
+    order = by_value[latents[by_value].argsort(stable=True)]
+    n = torch.bincount(latents, minlength=d_sae)
+    # 0.9 means nine tenths: binary rounding must not move 0.9 * n across an integer.
+    share = Fraction(str(quantile))
+    rank = -(-n * share.numerator // share.denominator) - 1
+    where = torch.where(n > 0, n.cumsum(0) - n + rank, len(order))
+    return torch.cat([values[order], values.new_zeros(1)])[where]
+
+
+def firing_frequencies(fired: Iterable[Firings], cuts: Tensor) -> Tensor:
+    """Share of tokens on which each latent exceeds each cut: [n_cuts, d_sae] float64.
+
+    Entry [c, i] = #{tokens : latents_i > cuts[c, i]} / tokens, counted per token seen.
+    cuts: [n_cuts, d_sae], none negative. Raises ValueError when there is no token.
+    """
+    counts = torch.zeros(cuts.shape, dtype=torch.int64)
+    total = 0
+    for latents, values, tokens in fired:
+        for row, cut in zip(counts, cuts, strict=True):
+            row += torch.bincount(latents[values > cut[latents]], minlength=len(row))
+        total += tokens
+    if total == 0:
         raise ValueError("firing frequencies of no tokens: the batches of activations are empty")
-    return counts.double() / tokens
+    return counts.double() / total
 
 
 def fake_feature_ratio(random: Tensor, frequency: float) -> float:
@@ -67,34 +112,68 @@ def fake_feature_ceiling(k: int, frequency: float, d_sae: int) -> float:
     return min(most, d_sae) / d_sae
 
 
+def contrast_ratio(fake: float, dense: float) -> float:
+    """fake_feature_ratio / dense_feature_ratio: how many times as many latents are dense on random
+    tokens as on text. NaN where none is dense on text: no ratio to nothing has a size.
+    """
+    return fake / dense if dense > 0 else math.nan
+
+
+def mean_random_share(random: Tensor, heldout: Tensor) -> float:
+    """Mean over latents of random_i / (random_i + heldout_i): no frequency has to be chosen.
+
+    0.5 where latents fire as often on random tokens as on text, 1 where on random tokens alone.
+    Latents that do neither are left out; NaN if none is left. Every latent weighs the same, and a
+    rare one's share is noisy.  random, heldout: [d_sae] firing frequencies.
+    """
+    return (random / (random + heldout)).nanmean().item()
+
+
 def fake_features(
-    random: Tensor,
+    random: Mapping[str, Tensor],
     heldout: Tensor,
     k: int,
-    min_activations: Sequence[float],
+    cuts: Sequence[tuple[str, float]],
     frequencies: Sequence[float],
 ) -> pl.DataFrame:
-    """Fake-feature metrics over both cuts: columns min_activation, frequency, metric, value.
+    """Fake-feature metrics: columns random_input, cut, level, frequency, metric, value.
 
-    fake_feature_ratio: latents above `frequency` on random tokens.  fake_feature_ceiling: its
-    maximum.  dense_feature_ratio: latents above `frequency` on held-out text.
-    fake_not_dense_ratio: above it on random tokens but not on held-out text. All over d_sae.
+    A coordinate that a metric does not depend on is null. Of each random input, cut and frequency,
+    over d_sae: fake_feature_ratio, latents above `frequency` on it; fake_and_dense_ratio and
+    fake_not_dense_ratio, those of them above it on held-out text too, and those not. Beside them
+    contrast_ratio, and of each random input and cut mean_random_share. Of each cut and frequency
+    dense_feature_ratio, latents above it on held-out text. Of each frequency fake_feature_ceiling.
 
-    random, heldout: [len(min_activations), d_sae] from `firing_frequencies`.
+    random: random input -> [len(cuts), d_sae] from `firing_frequencies`; heldout: the same of text;
+    cuts: what each row is of, ("absolute", activation) or ("own_quantile", quantile).
     """
-    rows = []
-    for cut, on_random, on_heldout in zip(min_activations, random, heldout, strict=True):
+    rows: list[tuple[str | None, str | None, float | None, float | None, str, float]] = []
+    d_sae = heldout.shape[1]
+    for frequency in frequencies:
+        ceiling = fake_feature_ceiling(k, frequency, d_sae)
+        rows.append((None, None, None, frequency, "fake_feature_ceiling", ceiling))
+    for row, (cut, level) in enumerate(cuts):
+        for name, on_random in random.items():
+            share = mean_random_share(on_random[row], heldout[row])
+            rows.append((name, cut, level, None, "mean_random_share", share))
         for frequency in frequencies:
-            fake_only = (on_random > frequency) & (on_heldout <= frequency)
-            for metric, value in (
-                ("fake_feature_ratio", fake_feature_ratio(on_random, frequency)),
-                ("fake_feature_ceiling", fake_feature_ceiling(k, frequency, len(on_random))),
-                ("dense_feature_ratio", fake_feature_ratio(on_heldout, frequency)),
-                ("fake_not_dense_ratio", fake_only.double().mean().item()),
-            ):
-                rows.append((float(cut), float(frequency), metric, value))
+            dense = heldout[row] > frequency
+            dense_ratio = dense.double().mean().item()
+            rows.append((None, cut, level, frequency, "dense_feature_ratio", dense_ratio))
+            for name, on_random in random.items():
+                fake = on_random[row] > frequency
+                ratio = fake_feature_ratio(on_random[row], frequency)
+                for metric, value in (
+                    ("fake_feature_ratio", ratio),
+                    ("fake_and_dense_ratio", (fake & dense).double().mean().item()),
+                    ("fake_not_dense_ratio", (fake & ~dense).double().mean().item()),
+                    ("contrast_ratio", contrast_ratio(ratio, dense_ratio)),
+                ):
+                    rows.append((name, cut, level, frequency, metric, value))
     schema = {
-        "min_activation": pl.Float64,
+        "random_input": pl.String,
+        "cut": pl.String,
+        "level": pl.Float64,
         "frequency": pl.Float64,
         "metric": pl.String,
         "value": pl.Float64,
@@ -102,47 +181,54 @@ def fake_features(
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def firing_table(random: Tensor, heldout: Tensor, min_activations: Sequence[float]) -> pl.DataFrame:
-    """Firing frequency of every latent: columns latent, min_activation, random, heldout.
+def firing_table(
+    random: Mapping[str, Tensor], heldout: Tensor, min_activation: float
+) -> pl.DataFrame:
+    """Firing frequency of every latent above `min_activation`: columns latent, min_activation,
+    heldout and one for each random input.
 
-    random, heldout: [len(min_activations), d_sae] from `firing_frequencies`.
+    random: random input -> [d_sae]; heldout: [d_sae].
     """
-    return pl.concat(
-        pl.DataFrame(
-            {
-                "latent": range(len(on_random)),
-                "min_activation": [float(cut)] * len(on_random),
-                "random": on_random.float().numpy(),
-                "heldout": on_heldout.float().numpy(),
-            }
-        )
-        for cut, on_random, on_heldout in zip(min_activations, random, heldout, strict=True)
+    on = {"heldout": heldout, **random}
+    return pl.DataFrame(
+        {"latent": range(len(heldout)), "min_activation": [min_activation] * len(heldout)}
+        | {name: frequencies.float().numpy() for name, frequencies in on.items()}
     )
 
 
 def fake_features_of_seeds(
     saes: Mapping[int, SAE],
-    random: Shards,
+    random: Mapping[str, Shards],
     heldout: Shards,
     min_activation: float,
     frequency: float,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`fake_features` over FREQUENCIES and `firing_table` of every seed, with a column `seed`.
+    """`fake_features` and `firing_table` of every seed, with a column `seed`.
 
-    The metrics are measured at the study's `min_activation` and at 0, which needs no scale; the
-    table of every latent at the study's alone.
+    Absolute cuts at MULTIPLES of the study's `min_activation`, and the QUANTILES of each latent's
+    own activations on held-out text; over FREQUENCIES and the study's own. The table of every
+    latent is of the study's cut alone.
     """
-    cuts = sorted({0.0, min_activation})
+    levels = sorted({multiple * float(min_activation) for multiple in MULTIPLES})
+    cuts = [("absolute", level) for level in levels] + [("own_quantile", q) for q in QUANTILES]
     frequencies = sorted({*FREQUENCIES, frequency})
+    headline = levels.index(min_activation)
     metrics, firing = [], []
     for seed, sae in saes.items():
-        on_random, on_heldout = (
-            firing_frequencies(sae, shards.batches(), cuts) for shards in (random, heldout)
+        fired = list(firings(sae, heldout.batches()))
+        thresholds = torch.stack(
+            [torch.full([sae.d_sae], level) for level in levels]
+            + [own_quantile(fired, sae.d_sae, q) for q in QUANTILES]
         )
+        on_text = firing_frequencies(fired, thresholds)
+        on_random = {
+            name: firing_frequencies(firings(sae, shards.batches()), thresholds)
+            for name, shards in random.items()
+        }
         seed_column = pl.lit(seed).alias("seed")
-        table = fake_features(on_random, on_heldout, sae.k, cuts, frequencies)
+        table = fake_features(on_random, on_text, sae.k, cuts, frequencies)
         metrics.append(table.with_columns(seed_column))
-        cut = cuts.index(min_activation)
-        table = firing_table(on_random[[cut]], on_heldout[[cut]], [min_activation])
+        at_headline = {name: rows[headline] for name, rows in on_random.items()}
+        table = firing_table(at_headline, on_text[headline], levels[headline])
         firing.append(table.with_columns(seed_column))
     return pl.concat(metrics), pl.concat(firing)

@@ -21,8 +21,8 @@ Labels: TypeAlias = NDArray[np.int64]
 TOKENS_PER_BATCH = 4096
 
 
-class Split(NamedTuple):
-    """Activations and labels of one split of a probing task.
+class Task(NamedTuple):
+    """Activations and labels of one probing task.
 
     activations: [n_tokens, d_in], real positions only.  document: [n_tokens] int, sorted ids.
     labels: document id -> class. A document without a token takes no part in any probe.
@@ -30,22 +30,24 @@ class Split(NamedTuple):
 
     activations: Tensor
     document: Labels
-    labels: Mapping[int, int]
+    labels: Mapping[int, str]
 
 
-def labels_of(split: Split) -> Labels:
+def classes_of(task: Task) -> Labels:
     """The class of each document that has a token, [n_docs], in the order of `mean_pool`.
 
+    Classes are numbered in the order of their names.
     Raises ValueError for a document that has no label.
     """
-    ids = np.unique(split.document).tolist()
-    unlabelled = [document for document in ids if document not in split.labels]
+    ids = np.unique(task.document).tolist()
+    unlabelled = [document for document in ids if document not in task.labels]
     if unlabelled:
         raise ValueError(
             f"document {unlabelled[0]} has activations but no label ({len(unlabelled)} such "
             "documents): extract the task's own documents"
         )
-    return np.array([split.labels[document] for document in ids])
+    number = {name: i for i, name in enumerate(sorted(set(task.labels.values())))}
+    return np.array([number[task.labels[document]] for document in ids])
 
 
 def mean_pool(features: Tensor | Features, document: Labels) -> tuple[Features, Labels]:
@@ -65,21 +67,21 @@ def mean_pool(features: Tensor | Features, document: Labels) -> tuple[Features, 
     return mean @ values, ids
 
 
-def pooled_latents(split: Split, sae: SAE) -> sparse.csr_array:
+def pooled_latents(task: Task, sae: SAE) -> sparse.csr_array:
     """Mean latents of each document, [n_docs, d_sae] CSR; no token's latents outlive its batch."""
     pooled = []
-    for tokens in whole_documents(split.document):
+    for tokens in whole_documents(task.document):
         with torch.inference_mode():
-            latents = sae.encode(split.activations[tokens].to(sae.W_dec.device))
+            latents = sae.encode(task.activations[tokens].to(sae.W_dec.device))
         # Pooled before they are compressed: there are far fewer documents than tokens.
-        pooled.append(sparse.csr_array(mean_pool(latents, split.document[tokens])[0]))
+        pooled.append(sparse.csr_array(mean_pool(latents, task.document[tokens])[0]))
     return sparse.csr_array(sparse.vstack(pooled))
 
 
 def whole_documents(document: Labels) -> Iterator[slice]:
     """Runs of whole documents of at most TOKENS_PER_BATCH tokens, or of one longer document."""
     if (np.diff(document) < 0).any():
-        raise ValueError("document ids of a split are not sorted: sort its tokens by document")
+        raise ValueError("document ids of a task are not sorted: sort its tokens by document")
     start = end = 0
     for following in [*(np.flatnonzero(np.diff(document)) + 1).tolist(), len(document)]:
         if end > start and following - start > TOKENS_PER_BATCH:

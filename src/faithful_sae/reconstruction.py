@@ -189,6 +189,7 @@ def loss_metrics(
 def reconstruction(
     model: Any,
     saes: Mapping[Key, SAE],
+    eval_corpus: str,
     contexts: pa.Table,
     paths: list[Path],
     positions: Positions,
@@ -196,6 +197,10 @@ def reconstruction(
     ce_tokens: int,
 ) -> pl.DataFrame:
     """Every SAE on one corpus's held-out contexts, under the positions policy and on all positions.
+
+    On all positions only SAEs of the corpus itself have metrics of the loss: a pass of the model
+    for every SAE on every corpus is most of what a study of many corpora costs, and what the policy
+    leaves out shows on an SAE's own text.
 
     saes: by (train corpus, seed); paths: the contexts' activation shards, in order.
     Returns columns corpus, seed, positions ("kept" or "all"), metric, value.
@@ -211,9 +216,10 @@ def reconstruction(
             raise ValueError(f"{paths[0]} does not hold the activations of these contexts.")
         kept = np.split(shards.kept, ends[:-1])[:sample]
         mean = sum((x.sum(0, dtype=torch.float64) for x in shards.batches()), torch.zeros(1))
-        losses = loss_metrics(model, saes, tokens[:sample], kept, mean / len(shards), hook)
+        read = {k: sae for k, sae in saes.items() if name == "kept" or k[0] == eval_corpus}
+        losses = loss_metrics(model, read, tokens[:sample], kept, mean / len(shards), hook)
         for (corpus, seed), sae in saes.items():
-            metrics = reconstruction_metrics(sae, shards) | losses[corpus, seed]
+            metrics = reconstruction_metrics(sae, shards) | losses.get((corpus, seed), {})
             rows += [
                 {"corpus": corpus, "seed": seed, "positions": name, "metric": m, "value": float(v)}
                 for m, v in metrics.items()

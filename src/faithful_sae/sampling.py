@@ -30,6 +30,7 @@ def sample_documents(
     context_length: int,
     temperature: float,
     top_p: float,
+    repetition_penalty: float,
     seed: int,
     block: int,
 ) -> Iterator[Sample]:
@@ -37,7 +38,8 @@ def sample_documents(
 
     `documents` must consist of whole blocks of `block` documents. The model's own generation
     settings are ignored: the distribution is softmax(logits / temperature), cut to the nucleus of
-    mass `top_p` (Holtzman et al. 2020) when that is below 1, and nothing else.
+    mass `top_p` (Holtzman et al. 2020) when that is below 1, after the logits were penalised (see
+    `penalised`) when `repetition_penalty` is above 1, and nothing else.
 
     Raises ValueError when `documents` does not start and end on block boundaries.
     """
@@ -54,6 +56,7 @@ def sample_documents(
             context_length,
             temperature,
             top_p,
+            repetition_penalty,
             seed,
             progress,
         )
@@ -67,6 +70,7 @@ def _sample_block(
     context_length: int,
     temperature: float,
     top_p: float,
+    repetition_penalty: float,
     seed: int,
     progress: Progress,
 ) -> list[Sample]:
@@ -76,16 +80,18 @@ def _sample_block(
     uniforms = np.stack([document_uniforms(seed, d, context_length) for d in documents])
     draws = torch.from_numpy(uniforms).to(device)  # [block, context_length]
     ends = torch.tensor(end_tokens, device=device, dtype=torch.long)
-    written = torch.zeros((len(documents), full), device=device, dtype=torch.long)
+    written = torch.full((len(documents), context_length), start_token, device=device)
     lengths = torch.full((len(documents),), full, device=device)
     ended = torch.zeros(len(documents), device=device, dtype=torch.bool)
     rows = torch.arange(len(documents), device=device)  # documents still being written
-    tokens = torch.full((len(documents), 1), start_token, device=device)
+    tokens = written[:, :1]
     cache = preallocated_cache(model, full)
     for position in range(1, context_length):
         logits = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1]
+        if repetition_penalty > 1:
+            logits = penalised(logits, written[rows, :position], repetition_penalty)
         chosen = draw(logits, draws[rows, position], temperature, top_p)
-        written[rows, position - 1] = chosen
+        written[rows, position] = chosen
         tokens = chosen.unsqueeze(1)
         finished = torch.isin(chosen, ends) & ~ended[rows]
         if finished.any():
@@ -98,7 +104,7 @@ def _sample_block(
                 rows, tokens = rows[alive], tokens[alive]
                 cache.batch_select_indices(alive)
         progress.advance(len(documents))
-    samples = zip(documents, written.tolist(), lengths.tolist(), ended.tolist(), strict=True)
+    samples = zip(documents, written[:, 1:].tolist(), lengths.tolist(), ended.tolist(), strict=True)
     return [Sample(number, tokens[:n], end) for number, tokens, n, end in samples]
 
 
@@ -116,6 +122,18 @@ def document_uniforms(seed: int, document: int, length: int) -> np.ndarray:
     Philox is counter-based: stream (seed, document) needs no other stream to have been drawn.
     """
     return np.random.Generator(np.random.Philox(key=[seed, document])).random(length)
+
+
+def penalised(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
+    """Logits with those of the tokens in `context` divided by the penalty where positive, and
+    multiplied by it where negative; how often a token occurs makes no difference.
+
+    Keskar et al. 2019 (arXiv 1909.05858) divide all; this is what transformers made of it, and so
+    what "repetition penalty" means in its users' papers. logits: [batch, vocab]; context:
+    [batch, n] token ids, the start token included.
+    """
+    seen = logits.gather(1, context)
+    return logits.scatter(1, context, torch.where(seen < 0, seen * penalty, seen / penalty))
 
 
 def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -1,185 +1,195 @@
-"""Similarity of two dictionaries: what is read off a one-to-one matching of their latents.
+"""Similarity of SAEs that differ in their seed or their corpus, and its nulls, as tables.
 
-Shared Feature Ratio: FaithfulSAE (Cho et al. 2025); mean matched cosine: Song et al. 2025;
-agreement of encoder and decoder: Paulo & Belrose 2025.
+What is measured on the weights stands in pairing.py, on common tokens in agreement.py; nulls.py has
+the dictionaries that share nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import combinations
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 import polars as pl
-import torch
 from torch import Tensor
 
-from faithful_sae.matching import Matching, match, match_smaller
+from faithful_sae.agreement import contribution_cka, correlations, matched_correlations, shifted
+from faithful_sae.latents import Encoded, encode
+from faithful_sae.nulls import activation_covariance, covariance_null, untrained_like
+from faithful_sae.pairing import (
+    Matched,
+    Pairs,
+    encoder_decoder_agreement,
+    firing_weight,
+    match_alive,
+    match_all,
+    mean_matched_cosine,
+    permute_partners,
+    shared_feature_ratio,
+)
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Shards
 
 # Paulo & Belrose count an agreement at this cosine; FaithfulSAE uses the same cut for the SFR.
 AGREEMENT_THRESHOLD = 0.7
+NULL_PAIRS = 3  # pairs of seeds for which the dearer nulls are drawn
 SCHEMA = {
     "latents": pl.String,
     "metric": pl.String,
     "threshold": pl.Float64,
     "value": pl.Float64,
 }
+Rows: TypeAlias = list[tuple[str, str, float | None, float]]  # as SCHEMA says
 
 
-def shared_feature_ratio(cosine: Tensor, threshold: float) -> float:
-    """Share of matched latents whose cosine is strictly above `threshold`.
+class Comparison(NamedTuple):
+    """Two SAEs, encoded on held-out tokens and matched.
 
-    SFR = #{i : cosine_i > threshold} / n  (FaithfulSAE; code of the authors: decoder, 0.7).
-    cosine: [n] of a `Matching`. NaN when n is 0.
+    every: all latents, dead ones included; alive: the alive ones with each other.
     """
-    return (cosine > threshold).double().mean().item()
+
+    a: Encoded
+    b: Encoded
+    every: Matched
+    alive: Matched
 
 
-def mean_matched_cosine(cosine: Tensor) -> float:
-    """Mean cosine of matched latents: stability without a threshold (Song et al. 2025, PW-MCC).
-
-    Its null is far from 0 at small d_in, about sqrt(2 ln n / d_in): compare with `covariance_null`.
-    cosine: [n] of a `Matching`. NaN when n is 0.
-    """
-    return cosine.double().mean().item()
+def compare(a: Encoded, b: Encoded) -> Comparison:
+    """Match two SAEs of the same shape, on whatever tokens each was encoded."""
+    alive = match_alive(a.sae, b.sae, a.alive, b.alive)
+    return Comparison(a, b, match_all(a.sae, b.sae), alive)
 
 
-def encoder_decoder_agreement(decoder: Matching, encoder: Matching, threshold: float) -> float:
-    """Share of latents that decoder and encoder match to the same partner, both above `threshold`.
-
-    #{i : decoder.partner_i = encoder.partner_i, both cosines > threshold} / n  (Paulo & Belrose
-    2025). decoder, encoder: matchings of the same latents by W_dec rows and by W_enc columns.
-    NaN when n is 0.
-    """
-    both = torch.minimum(decoder.cosine, encoder.cosine) > threshold
-    return ((decoder.partner == encoder.partner) & both).double().mean().item()
-
-
-def similarity(
-    a: SAE, b: SAE, alive_a: Tensor, alive_b: Tensor, thresholds: Sequence[float]
-) -> pl.DataFrame:
-    """Similarity of two SAEs of the same shape: columns latents, metric, threshold, value.
+def weight_similarity(pair: Comparison, thresholds: Sequence[float]) -> Rows:
+    """Similarity of the weights, over three kinds of latents.
 
     "all": every latent is matched; the denominator is d_sae, dead latents included (the paper's).
     "alive": only alive latents are matched, with each other; the denominator is the SMALLER of
     the two alive counts, since no more pairs can exist. NaN where no latent is alive.
+    "firing_weighted": the pairs of "all", each counted by its `firing_weight`.
 
-    alive_a, alive_b: [d_sae] bool.  thresholds: cosines for the SFR; must contain 0.7.
-    Raises ValueError for another shape, non-finite weights, or thresholds without 0.7.
+    thresholds: cosines for the SFR; must contain 0.7, or ValueError is raised.
     """
     if AGREEMENT_THRESHOLD not in thresholds:
         raise ValueError(
             f"similarity thresholds {list(thresholds)} do not contain {AGREEMENT_THRESHOLD}, "
             "the headline cut: add it"
         )
-    frames = []
-    for latents, decoder, encoder in (
-        ("all", match(a.W_dec, b.W_dec), match(a.W_enc.T, b.W_enc.T)),
-        (
-            "alive",
-            match_smaller(a.W_dec[alive_a], b.W_dec[alive_b]),
-            match_smaller(a.W_enc.T[alive_a], b.W_enc.T[alive_b]),
-        ),
-    ):
-        agreement = encoder_decoder_agreement(decoder, encoder, AGREEMENT_THRESHOLD)
-        row = (latents, "encoder_decoder_agreement", AGREEMENT_THRESHOLD, agreement)
-        frames.append(_cosine_rows(latents, decoder.cosine, thresholds))
-        frames.append(pl.DataFrame([row], schema=SCHEMA, orient="row"))
-    return pl.concat(frames)
+    rows = _decoder_rows(pair, pair.every.decoder, pair.alive.decoder, thresholds)
+    for latents, matched in (("all", pair.every), ("alive", pair.alive)):
+        agreement = encoder_decoder_agreement(matched, AGREEMENT_THRESHOLD)
+        rows.append((latents, "encoder_decoder_agreement", AGREEMENT_THRESHOLD, agreement))
+    return rows
 
 
-def _cosine_rows(latents: str, cosine: Tensor, thresholds: Sequence[float]) -> pl.DataFrame:
-    rows: list[tuple[str, str, float | None, float]] = [
-        (latents, "shared_feature_ratio", threshold, shared_feature_ratio(cosine, threshold))
-        for threshold in thresholds
-    ]
-    rows.append((latents, "mean_matched_cosine", None, mean_matched_cosine(cosine)))
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-
-
-def covariance_null(
-    covariance: Tensor, n: int, seed: int, thresholds: Sequence[float]
-) -> pl.DataFrame:
-    """Similarity of two dictionaries that share nothing but the activations' covariance.
-
-    Two independent sets of n rows from N(0, covariance) are matched like decoders: what anisotropy
-    alone yields. Rows as `similarity` gives them for "all" latents (no encoder, so no agreement).
-
-    covariance: [d, d], centred.  Raises ValueError when it is not symmetric positive semi-definite.
-    """
-    matrix = covariance.double().cpu()
-    values = torch.linalg.eigvalsh(matrix)
-    if not torch.allclose(matrix, matrix.T) or values[0] < -1e-6 * values[-1]:
-        raise ValueError(
-            "the covariance is not symmetric positive semi-definite: "
-            "build it with activation_covariance"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    # Cosines do not change with the axes, so rows are drawn along the eigenvectors; rounding leaves
-    # eigenvalues a little below zero where the covariance is singular.
-    deviations = values.clamp(min=0).sqrt()
-    a, b = (
-        torch.randn(n, len(matrix), dtype=torch.float64, generator=generator) * deviations
-        for _ in range(2)
+def permuted_similarity(pair: Comparison, thresholds: Sequence[float], seed: int) -> Rows:
+    """`weight_similarity` by the decoder, with the partners of each matching permuted."""
+    every, alive = (
+        permute_partners(matched.decoder, pair.a.sae, pair.b.sae, seed)
+        for matched in (pair.every, pair.alive)
     )
-    return _cosine_rows("all", match(a, b).cosine, thresholds)
+    return _decoder_rows(pair, every, alive, thresholds)
 
 
-def activation_covariance(batches: Iterable[Tensor]) -> Tensor:
-    """Covariance of activations about their per-dimension mean, [d, d] float64.
+def _decoder_rows(
+    pair: Comparison, every: Pairs, alive: Pairs, thresholds: Sequence[float]
+) -> Rows:
+    weight = firing_weight(every, pair.a.frequency, pair.b.frequency)
+    return [
+        *_cosine_rows("all", every.cosine, thresholds),
+        *_cosine_rows("alive", alive.cosine, thresholds),
+        *_cosine_rows("firing_weighted", every.cosine, thresholds, weight),
+    ]
 
-    sum_t (x_t - mean)(x_t - mean)^T / (tokens - 1), in one pass over batches [n, d].
-    Raises ValueError for fewer than two tokens.
+
+def _cosine_rows(
+    latents: str, cosine: Tensor, thresholds: Sequence[float], weight: Tensor | None = None
+) -> Rows:
+    return [
+        *(
+            (latents, "shared_feature_ratio", cut, shared_feature_ratio(cosine, cut, weight))
+            for cut in thresholds
+        ),
+        (latents, "mean_matched_cosine", None, mean_matched_cosine(cosine, weight)),
+    ]
+
+
+def activation_agreement(pair: Comparison, thresholds: Sequence[float]) -> Rows:
+    """Do alive latents of two SAEs fire together on the same tokens (Lan et al. 2024)?
+
+    correlated_feature_ratio, mean_matched_correlation: as the SFR and the mean matched cosine, of
+    the pairs that maximise the total Pearson correlation of activations in place of the cosine.
+    correlation_of_matched: mean correlation of the pairs that the decoders' cosine matched.
     """
-    tokens = 0
-    origin = total = products = torch.zeros(())
-    for batch in batches:
-        rows = batch.double()
-        if tokens == 0:
-            # Sums about a rough mean: about zero, a large mean would cancel the variance away.
-            origin = rows.mean(0)
-            total, products = torch.zeros_like(origin), torch.zeros_like(rows.T @ rows)
-        rows = rows - origin
-        tokens += len(rows)
-        total = total + rows.sum(0)
-        products += rows.T @ rows
-    if tokens < 2:
-        raise ValueError(f"a covariance needs at least 2 tokens, found {tokens}: extract more")
-    return (products - torch.outer(total, total) / tokens) / (tokens - 1)
+    correlation = correlations(pair.a.latents, pair.b.latents)
+    best = matched_correlations(correlation[pair.a.alive][:, pair.b.alive])
+    by_cosine = correlation[pair.alive.decoder.a, pair.alive.decoder.b]
+    return [
+        *(
+            ("alive", "correlated_feature_ratio", cut, shared_feature_ratio(best, cut))
+            for cut in thresholds
+        ),
+        ("alive", "mean_matched_correlation", None, mean_matched_cosine(best)),
+        ("alive", "correlation_of_matched", None, mean_matched_cosine(by_cosine)),
+    ]
+
+
+def subspace_agreement(pair: Comparison) -> Rows:
+    """`contribution_cka` of the latents with a partner above cosine 0.7, and of all others."""
+    a, b, decoder = pair.a, pair.b, pair.every.decoder
+    shared = decoder.cosine > AGREEMENT_THRESHOLD
+    rows: Rows = []
+    for latents, some in (("matched", shared), ("unmatched", ~shared)):
+        i, j = decoder.a[some], decoder.b[some]
+        cka = contribution_cka(
+            a.latents[:, i.numpy()], a.sae.W_dec[i], b.latents[:, j.numpy()], b.sae.W_dec[j]
+        )
+        rows.append((latents, "contribution_cka", AGREEMENT_THRESHOLD, cka))
+    return rows
 
 
 def similarity_of_seeds(
     saes: Mapping[int, SAE], heldout: Shards, thresholds: Sequence[float]
 ) -> pl.DataFrame:
-    """All pairs of seeds of one corpus, the same pairs untrained, and the covariance null.
+    """All pairs of seeds of one corpus, with the nulls of their similarity.
 
-    One covariance null is drawn for each pair, from the held-out activations.
+    null "none": the trained pair.  "permuted": their matchings with permuted partners; where
+    activations are compared, with those on `shifted` tokens.  "covariance": `covariance_null` of
+    the held-out activations.  "untrained": the SAEs as training found them.
+    The first NULL_PAIRS pairs have all nulls; the others only permuted partners, which need neither
+    a matching nor a pass over tokens of their own.
     Columns seed, seed_b, null, latents, metric, threshold, value.
     """
-    alive = {seed: alive_latents(sae, heldout) for seed, sae in saes.items()}
     covariance = activation_covariance(heldout.batches())
+    encoded = {seed: encode(sae, heldout) for seed, sae in saes.items()}
+    untrained = cache(lambda seed: encode(untrained_like(saes[min(saes)], seed), heldout))
     frames = []
     # A single seed has no pair, but its nulls can still be drawn.
     pairs = list(combinations(sorted(saes), 2)) or [(seed, seed) for seed in saes]
     for number, (a, b) in enumerate(pairs):
-        sae = saes[a]
-        d_sae = sae.d_sae
-        fresh_a, fresh_b = (
-            SAE.untrained(d_in=sae.d_in, d_sae=d_sae, k=sae.k, seed=seed)
-            for seed in (a, b if b != a else a + 1)
-        )
-        every = torch.ones(d_sae, dtype=torch.bool)
-        tables = {
-            "untrained": similarity(fresh_a, fresh_b, every, every, thresholds),
-            "covariance": covariance_null(covariance, d_sae, number, thresholds),
-        }
+        rows: dict[str, Rows] = {}
         if a != b:
-            tables["none"] = similarity(sae, saes[b], alive[a], alive[b], thresholds)
-        for null, table in tables.items():
-            frames.append(_pair(table, {"seed": a, "seed_b": b, "null": null}))
+            rows |= _trained_pair(compare(encoded[a], encoded[b]), thresholds, number)
+        if number < NULL_PAIRS:
+            cosine = covariance_null(covariance, saes[a].d_sae, seed=number)
+            rows["covariance"] = _cosine_rows("all", cosine, thresholds)
+            pair = compare(untrained(a), untrained(b if b != a else a + 1))
+            rows["untrained"] = weight_similarity(pair, thresholds)
+            rows["untrained"] += activation_agreement(pair, thresholds)
+        for null, some in rows.items():
+            frames.append(_table(some, {"seed": a, "seed_b": b, "null": null}))
     return pl.concat(frames)
+
+
+def _trained_pair(pair: Comparison, thresholds: Sequence[float], number: int) -> dict[str, Rows]:
+    observed = weight_similarity(pair, thresholds)
+    observed += activation_agreement(pair, thresholds) + subspace_agreement(pair)
+    permuted = permuted_similarity(pair, thresholds, seed=number)
+    if number < NULL_PAIRS:
+        moved = pair._replace(b=Encoded(pair.b.sae, shifted(pair.b.latents)))
+        permuted += activation_agreement(moved, thresholds) + subspace_agreement(moved)
+    return {"none": observed, "permuted": permuted}
 
 
 def similarity_of_corpora(
@@ -187,38 +197,29 @@ def similarity_of_corpora(
     heldout: Mapping[str, Shards],
     thresholds: Sequence[float],
 ) -> pl.DataFrame:
-    """SAEs of equal seed trained on different corpora; each corpus's own text says who is alive.
+    """Weights of SAEs trained on different corpora; each corpus's own text says what fires.
 
-    saes: by (corpus, seed). Columns corpus, corpus_b, seed, seed_b, null, latents, metric,
-    threshold, value.
+    Each seed of a corpus is paired with the NEXT one of the other, in a circle: SAEs of equal seed
+    start from equal weights, which alone would make them alike, as no pair within a corpus is. A
+    study of one seed has no other pairs than those.
+
+    saes: by (corpus, seed), the same seeds for every corpus. Columns corpus, corpus_b, seed,
+    seed_b, null ("none"), latents, metric, threshold, value.
     """
-    alive = {key: alive_latents(sae, heldout[key[0]]) for key, sae in saes.items()}
-    frames = []
-    for a, b in combinations(saes, 2):
-        if a[1] == b[1]:
-            table = similarity(saes[a], saes[b], alive[a], alive[b], thresholds)
-            pair: dict[str, int | str] = {
-                "corpus": a[0],
-                "corpus_b": b[0],
-                "seed": a[1],
-                "seed_b": b[1],
-                "null": "none",
-            }
-            frames.append(_pair(table, pair))
-    if not frames:  # a study of one corpus
-        kinds: dict[str, Any] = {"seed": pl.Int32, "seed_b": pl.Int32}
-        kinds |= dict.fromkeys(["corpus", "corpus_b", "null"], pl.String)
-        return pl.DataFrame(schema=SCHEMA | kinds)
+    encoded = {key: encode(sae, heldout[key[0]]) for key, sae in saes.items()}
+    corpora, seeds = list(dict.fromkeys(corpus for corpus, _ in saes)), sorted({s for _, s in saes})
+    following = dict(zip(seeds, [*seeds[1:], seeds[0]], strict=True))
+    kinds = dict.fromkeys(["corpus", "corpus_b", "null"], pl.String)
+    frames = [pl.DataFrame(schema=SCHEMA | kinds | dict.fromkeys(["seed", "seed_b"], pl.Int32))]
+    for corpus, corpus_b in combinations(corpora, 2):
+        for seed, seed_b in following.items():
+            pair = compare(encoded[corpus, seed], encoded[corpus_b, seed_b])
+            place = {"corpus": corpus, "corpus_b": corpus_b, "null": "none"}
+            rows = weight_similarity(pair, thresholds)
+            frames.append(_table(rows, place | {"seed": seed, "seed_b": seed_b}))
     return pl.concat(frames)
 
 
-def alive_latents(sae: SAE, heldout: Shards) -> Tensor:
-    """Latents [d_sae] bool that fire at least once on held-out text."""
-    alive = torch.zeros(sae.d_sae, dtype=torch.bool)
-    for x in heldout.batches():
-        alive |= (sae.encode(x) > 0).any(0)
-    return alive
-
-
-def _pair(table: pl.DataFrame, coordinates: Mapping[str, int | str]) -> pl.DataFrame:
+def _table(rows: Rows, coordinates: Mapping[str, int | str]) -> pl.DataFrame:
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return table.with_columns(pl.lit(value).alias(name) for name, value in coordinates.items())

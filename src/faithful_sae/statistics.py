@@ -1,4 +1,4 @@
-"""Means and intervals over seeds, and the summary table of a study.
+"""Intervals, tests and correlations for a study's few seeds, corpora and models.
 
 The seed is the unit: two pairs that share an SAE are not independent, so pairs are never
 resampled. With a study's few seeds a percentile bootstrap is far too narrow even when it resamples
@@ -15,29 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
-from scipy.special import stdtrit
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtr, stdtrit
+from scipy.stats import permutation_test, rankdata
 
-GROUP = ["model", "hook", "sae", "corpus", "metric"]
-RECONSTRUCTION_METRICS = [
-    "explained_variance",
-    "fvu",
-    "ce_loss_increase",
-    "ce_loss_recovered_zero",
-    "ce_loss_recovered_mean",
-    "dead_fraction",
-    "l0",
-]
-FOREIGN_METRICS = ["explained_variance", "ce_loss_increase"]
-SUMMARY_SCHEMA = dict.fromkeys(GROUP, pl.String) | {
-    "mean": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "seeds": pl.Int64,
-}
-# The cosine of the headline Shared Feature Ratio (FaithfulSAE).
-SHARED_THRESHOLD = 0.7
 LEVEL = 0.95  # of every interval
+CORPORA_FOR_A_CORRELATION = 5  # below, an interval of a rank correlation is all of [-1, 1]
 
 
 class Interval(NamedTuple):
@@ -47,6 +30,33 @@ class Interval(NamedTuple):
     low: float
     high: float
     seeds: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; NaN where there is no interval."""
+        return (self.high - self.low) / 2 / _t_quantile(self.seeds) if self.seeds > 1 else math.nan
+
+    @property
+    def effect_size(self) -> float:
+        """Mean in standard deviations of one seed, mean / (error * sqrt(seeds)): Cohen's d_z."""
+        spread = self.error * math.sqrt(self.seeds)
+        return self.mean / spread if spread else math.nan
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of a true mean of 0, Student t with seeds - 1 degrees of freedom."""
+        t = abs(self.mean) / self.error if self.error else math.nan
+        return 2 * float(stdtr(self.seeds - 1, -t))
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation of `n` points, its 95 % interval, and the p of no relation."""
+
+    rho: float
+    low: float
+    high: float
+    p: float
+    n: int
 
 
 def seed_interval(values: Mapping[int, float]) -> Interval:
@@ -95,111 +105,53 @@ def _jackknife_interval(
         return Interval(mean, math.nan, math.nan, n)
     leave_one_out = np.array([np.mean(values) for values in kept])
     error = math.sqrt((n - 1) / n * np.sum((leave_one_out - leave_one_out.mean()) ** 2))
-    half = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * error
+    half = _t_quantile(n) * error
     return Interval(mean, mean - half, mean + half, n)
 
 
-def summarise(
-    reconstruction: pl.DataFrame,
-    similarity: pl.DataFrame,
-    fake_features: pl.DataFrame,
-    frequency: float,
-    min_activation: float,
-    probing: pl.DataFrame | None = None,
-) -> pl.DataFrame:
-    """Headline metrics of a study, per model, hook, sae and corpus: metric, mean, low, high, seeds.
+def _t_quantile(seeds: int) -> float:
+    return float(stdtrit(seeds - 1, 0.5 + LEVEL / 2))
 
-    Reconstruction on the SAE's own corpus, positions kept, and as `...:foreign` the mean over the
-    study's other corpora: own corpora differ in how easy they are, so only the latter compares SAEs
-    of different corpora; similarity within a corpus, shared at
-    cosine 0.7; `mean_matched_cosine_above_null` subtracts the mean of the corpus' covariance null
-    and takes it as known; fake features at the study's `frequency` and `min_activation`; probes on
-    all latents, one metric per task (`probing` is None in a study without tasks). A metric without
-    rows (say, pairs in a one-seed study) is absent. Raises ValueError when a value occurs twice or
-    the fake-feature cut was never measured.
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> Correlation:
+    """Spearman's rank correlation of paired values.
+
+    Interval: Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) of Bonett & Wright (2000), who
+    found it to keep its level where Fisher's own 1 / (n - 3) does not. At rho = +-1, where z is
+    infinite, it is that of the largest value below 1 that n ranks can give, 1 - 12 / (n^3 - n).
+    p: two-sided permutation test, exact up to seven points.
+
+    Fewer than CORPORA_FOR_A_CORRELATION points or one value throughout: low, high and p are NaN.
+    Raises ValueError where x and y differ in length.
     """
-    fake = fake_features.filter(
-        pl.col("metric") == "fake_feature_ratio",
-        close_to("frequency", frequency),
-        close_to("min_activation", min_activation),
+    if len(x) != len(y):
+        raise ValueError(f"a correlation of {len(x)} with {len(y)} values: give pairs")
+    n = len(x)
+    a, b = _standardised_ranks(x), _standardised_ranks(y)
+    if n < CORPORA_FOR_A_CORRELATION or not (np.any(a) and np.any(b)):
+        rho = float(a @ b) if n > 1 and np.any(a) and np.any(b) else math.nan
+        return Correlation(rho, math.nan, math.nan, math.nan, n)
+    rho = float(np.clip(a @ b, -1, 1))
+    test = permutation_test(
+        (a,),
+        lambda shuffled, axis: (shuffled * b).sum(axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
     )
-    if fake.is_empty() and not fake_features.is_empty():
-        raise ValueError(
-            f"no fake_feature_ratio at frequency {frequency} and min_activation {min_activation}: "
-            "add both to the grids that fake_features measures"
-        )
-    own = reconstruction.filter(
-        pl.col("corpus") == pl.col("eval_corpus"),
-        pl.col("positions") == "kept",
-        pl.col("metric").is_in(RECONSTRUCTION_METRICS),
-    )
-    foreign = (
-        reconstruction.filter(
-            pl.col("corpus") != pl.col("eval_corpus"),
-            pl.col("positions") == "kept",
-            pl.col("metric").is_in(FOREIGN_METRICS),
-        )
-        .group_by(*GROUP, "seed")
-        .agg(pl.col("value").mean())
-        .with_columns(metric=pl.format("{}:foreign", "metric"))
-    )
-    parts = [own, foreign, fake]
-    if probing is not None:
-        probes = probing.filter(
-            pl.col("features") == "latents", pl.col("k").is_null(), pl.col("metric") == "accuracy"
-        )
-        parts.append(probes.with_columns(metric=pl.format("probing_accuracy:{}", "task")))
-    by_seed = pl.concat([table.select(*GROUP, "seed", "value") for table in parts])
-    rows = _intervals(by_seed, ["seed"]) + _intervals(_pairs(similarity), ["seed", "seed_b"])
-    return pl.DataFrame(rows, schema=SUMMARY_SCHEMA, orient="row").sort(GROUP)
+    return Correlation(rho, *_rank_interval(rho, n), float(test.pvalue), n)
 
 
-def close_to(column: str, value: float) -> pl.Expr:
-    """Rows at a grid value; grids are written in decimals, so equality would be too strict."""
-    return (pl.col(column) - value).abs() < 1e-9
+def _rank_interval(rho: float, n: int) -> tuple[float, float]:
+    largest = 1 - 12 / (n**3 - n)
+    z = math.atanh(max(-largest, min(largest, rho)))
+    half = float(ndtri(0.5 + LEVEL / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    return math.tanh(z - half), math.tanh(z + half)
 
 
-def _pairs(similarity: pl.DataFrame) -> pl.DataFrame:
-    """Pair values within a corpus, under the names of the summary."""
-    within = similarity.filter(pl.col("corpus") == pl.col("corpus_b"))
-    cosine = pl.col("metric") == "mean_matched_cosine"
-    shared = (pl.col("metric") == "shared_feature_ratio") & close_to("threshold", SHARED_THRESHOLD)
-    place = ["model", "hook", "sae", "corpus"]
-    null = (
-        within.filter(cosine, pl.col("null") == "covariance", pl.col("latents") == "all")
-        .group_by(place)
-        .agg(null_value=pl.col("value").mean())
-    )
-    pairs = within.filter(pl.col("null") == "none")
-    every = pairs.filter(pl.col("latents") == "all")
-    above = every.filter(cosine).join(null, on=place)
-    frames = [
-        every.filter(shared | cosine),
-        pairs.filter(shared, pl.col("latents") == "alive").with_columns(
-            metric=pl.lit("shared_feature_ratio_alive")
-        ),
-        above.with_columns(
-            metric=pl.lit("mean_matched_cosine_above_null"),
-            value=pl.col("value") - pl.col("null_value"),
-        ),
-    ]
-    return pl.concat([frame.select(*GROUP, "seed", "seed_b", "value") for frame in frames])
-
-
-def _intervals(table: pl.DataFrame, unit: list[str]) -> list[tuple[str | float, ...]]:
-    """One summary row per group; `unit` is the seed column, or the two of a pair."""
-    repeated = table.filter(table.select(*GROUP, *unit).is_duplicated())
-    if not repeated.is_empty():
-        raise ValueError(
-            f"several values for {repeated.select(*GROUP, *unit).row(0, named=True)}: "
-            "gather every table once"
-        )
-    rows: list[tuple[str | float, ...]] = []
-    for group, part in table.group_by(GROUP):
-        if len(unit) == 1:
-            interval = seed_interval(dict(part.select("seed", "value").iter_rows()))
-        else:
-            values = part.select("seed", "seed_b", "value").iter_rows()
-            interval = pair_interval({(a, b): value for a, b, value in values})
-        rows.append((*group, *interval))
-    return rows
+def _standardised_ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """Ranks about their mean, of length 1: their product with others' is the correlation."""
+    ranks: NDArray[np.float64] = rankdata(values) - (len(values) + 1) / 2
+    length = float(np.linalg.norm(ranks))
+    return ranks / length if length else ranks

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from faithful_sae.contexts import Context, context_table, digest, is_heldout
+from faithful_sae.contexts import Context, context_table, digest
 from faithful_sae.models import encode
 
 
@@ -18,12 +18,11 @@ def build_task(
     start_token: int,
     context_length: int,
     n_examples: int,
-    heldout_fraction: float,
 ) -> pa.Table:
-    """A labelled set for probing as contexts with columns `split` and `label`.
+    """A labelled set for probing as contexts with a column `label`.
 
-    One context per example, cut at `context_length`. Exact duplicates are dropped before the split;
-    examples are taken in the order of a hash of their text.
+    One context per example, cut at `context_length`. Exact duplicates are dropped, and
+    examples taken in the order of a hash of their text.
 
     Raises ValueError naming the task when it holds fewer examples than asked, or one text under two
     labels: no probe can learn both, and which of them counted would hang on the source's order.
@@ -47,8 +46,5 @@ def build_task(
         Context(key, i, 0, np.asarray([start_token, *ids][:context_length], np.int32), False)
         for i, ((key, _), ids) in enumerate(zip(chosen, tokens, strict=True))
     ]
-    # The digest orders the examples, so the split must read other bits of their content.
-    heldout = [is_heldout(digest(key), heldout_fraction) for key, _ in chosen]
-    table = context_table(contexts)
-    table = table.append_column("split", pa.array(["heldout" if h else "train" for h in heldout]))
-    return table.append_column("label", pa.array([label for _, (_, label) in chosen]))
+    labels_column = pa.array([label for _, (_, label) in chosen])
+    return context_table(contexts).append_column("label", labels_column)

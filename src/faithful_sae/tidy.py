@@ -9,9 +9,10 @@ import polars as pl
 from faithful_sae.arrow import read_arrow, write_arrow
 
 COORDINATES = [
-    "model", "hook", "sae", "corpus", "corpus_b", "seed", "seed_b", "task", "eval_corpus"
+    "model", "hook", "sae", "corpus", "corpus_b", "seed", "seed_b", "task", "eval_corpus",
+    "probe_seed",
 ]  # fmt: skip
-SEEDS = ["seed", "seed_b"]  # the coordinates that are integers
+SEEDS = ["seed", "seed_b", "probe_seed"]  # the coordinates that are integers
 
 
 def with_coordinates(table: pl.DataFrame, coordinates: Mapping[str, Any]) -> pl.DataFrame:

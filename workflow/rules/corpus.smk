@@ -4,11 +4,13 @@ IN   resources/, or the model itself
 OUT  results/{study}/{model}/{corpus}/generated/shard{shard}.parquet   text that a model wrote
      results/{study}/{model}/{corpus}/{train,heldout}.parquet          contexts
      results/{study}/{model}/{corpus}/examples.parquet                 contexts of a labelled task
+     results/{study}/{model}/{random input}/heldout.parquet            contexts of random tokens
      results/{study}/{model}/{corpus}/corpus_statistics.parquet, first_tokens.parquet
 """
 
 SAMPLED = sources("corpora", "faithful", "written_by")
-TOKENIZED = [name for name in CORPORA if name not in SAMPLED]
+MIXED = sources("corpora", "mixture")
+TOKENIZED = [name for name in CORPORA if name not in [*SAMPLED, *MIXED]]
 
 
 rule fetch_dataset:
@@ -47,6 +49,9 @@ rule generate_corpus:
     params:
         temperature=lookup(dpath="corpora/{corpus}/temperature", within=config),
         top_p=lookup(dpath="corpora/{corpus}/top_p", within=config),
+        repetition_penalty=lookup(
+            dpath="corpora/{corpus}/repetition_penalty", within=config
+        ),
         seed=lookup(dpath="corpora/{corpus}/seed", within=config),
         documents=lookup(dpath="corpora/{corpus}/documents", within=config),
         block=lookup(dpath="corpora/{corpus}/block", within=config),
@@ -109,6 +114,29 @@ rule tokenize_corpus:
         "../scripts/tokenize_corpus.py"
 
 
+rule mix_corpus:
+    input:
+        train=parts("train.parquet"),
+        heldout=parts("heldout.parquet"),
+        counts=parts("counts.json"),
+    output:
+        train="results/{study}/{model}/{corpus}/train.parquet",
+        heldout="results/{study}/{model}/{corpus}/heldout.parquet",
+        counts="results/{study}/{model}/{corpus}/counts.json",
+    log:
+        "results/logs/mix_corpus/{study}/{model}/{corpus}.log",
+    wildcard_constraints:
+        corpus=one_of(MIXED),
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        train_tokens=lookup(dpath="corpus_size/train_tokens", within=config),
+        heldout_tokens=lookup(dpath="corpus_size/heldout_tokens", within=config),
+        code=code_digest("mix_corpus"),
+    script:
+        "../scripts/mix_corpus.py"
+
+
 rule tokenize_task:
     input:
         sources=source_files("tasks"),
@@ -125,27 +153,30 @@ rule tokenize_task:
     params:
         task=lookup(dpath="tasks/{corpus}", within=config),
         context_length=lookup(dpath="corpus_size/context_length", within=config),
-        heldout_fraction=lookup(dpath="corpus_size/heldout_fraction", within=config),
         code=code_digest("tokenize_task"),
     script:
         "../scripts/tokenize_task.py"
 
 
-rule uniform_tokens:
+rule random_tokens:
+    # One of each for all SAEs of a model, so that its corpora are compared on equal inputs.
     input:
         facts="results/{study}/{model}/model.json",
+        heldout=random_input_texts,
     output:
-        "results/{study}/{model}/uniform-tokens/heldout.parquet",
+        "results/{study}/{model}/{corpus}/heldout.parquet",
     log:
-        "results/logs/uniform_tokens/{study}/{model}.log",
+        "results/logs/random_tokens/{study}/{model}/{corpus}.log",
+    wildcard_constraints:
+        corpus=one_of(RANDOM_INPUTS),
     conda:
         "../../envs/torch.yaml"
     params:
         context_length=lookup(dpath="corpus_size/context_length", within=config),
         tokens=lookup(dpath="evaluations/fake_features/tokens", within=config),
-        code=code_digest("uniform_tokens"),
+        code=code_digest("random_tokens"),
     script:
-        "../scripts/uniform_tokens.py"
+        "../scripts/random_tokens.py"
 
 
 rule corpus_statistics:

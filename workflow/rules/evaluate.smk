@@ -5,14 +5,15 @@ OUT  one tidy Parquet per job, below results/{study}/{model}/{corpus}/{hook}/{sa
 """
 
 SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
-TRAINED = {"corpus": CORPORA, "seed": SEEDS}
 
 
 rule reconstruction:
     # {corpus} is the corpus evaluated on; the SAEs of all training corpora are evaluated at once,
     # so that the model's own pass over the text is made once.
     input:
-        saes=lambda wildcards: expand(SAE, **dict(wildcards.items()) | TRAINED),
+        saes=lambda wildcards: expand(
+            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+        ),
         contexts="results/{study}/{model}/{corpus}/heldout.parquet",
         activations=activations("heldout"),
         model=model_folder,
@@ -29,7 +30,9 @@ rule reconstruction:
     resources:
         gpu=1,
     params:
-        saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
+        saes=lambda wildcards: [
+            (c, seed) for c in compared(wildcards) for seed in SEEDS
+        ],
         positions=config["positions"],
         ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
         code=code_digest("reconstruction"),
@@ -62,9 +65,13 @@ rule similarity:
 
 rule similarity_between_corpora:
     input:
-        saes=expand(SAE, corpus=CORPORA, seed=SEEDS, allow_missing=True),
-        activations=[
-            path for corpus in CORPORA for path in activations("heldout", corpus)
+        saes=lambda wildcards: expand(
+            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+        ),
+        activations=lambda wildcards: [
+            path
+            for corpus in compared(wildcards)
+            for path in activations("heldout", corpus)
         ],
     output:
         "results/{study}/{model}/between-corpora/{hook}/{sae}/similarity.parquet",
@@ -75,8 +82,10 @@ rule similarity_between_corpora:
     conda:
         "../../envs/torch.yaml"
     params:
-        saes=[(corpus, seed) for corpus in CORPORA for seed in SEEDS],
-        corpora=CORPORA,
+        saes=lambda wildcards: [
+            (c, seed) for c in compared(wildcards) for seed in SEEDS
+        ],
+        corpora=compared,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
         code=code_digest("similarity_between_corpora"),
@@ -87,7 +96,7 @@ rule similarity_between_corpora:
 rule fake_features:
     input:
         saes=expand(SAE, seed=SEEDS, allow_missing=True),
-        random=activations("heldout", "uniform-tokens"),
+        random=[path for name in RANDOM_INPUTS for path in activations("heldout", name)],
         heldout=activations("heldout"),
     output:
         fake_features="results/{study}/{model}/{corpus}/{hook}/{sae}/fake_features.parquet",
@@ -102,6 +111,7 @@ rule fake_features:
         "../../envs/torch.yaml"
     params:
         seeds=SEEDS,
+        random_inputs=RANDOM_INPUTS,
         positions=config["positions"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(
@@ -136,6 +146,7 @@ rule probing:
         tasks=TASKS,
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),
+        probe_seeds=lookup(dpath="evaluations/probing/seeds", within=config),
         code=code_digest("probing"),
     script:
         "../scripts/probing.py"
@@ -153,12 +164,19 @@ rule probing_baselines:
         "results/{study}/{model}/probing-baselines/{hook}/probing.parquet",
     log:
         "results/logs/probing_baselines/{study}/{model}/{hook}.log",
+    benchmark:
+        "results/logs/probing_baselines/{study}/{model}/{hook}.tsv"
     conda:
         "../../envs/torch.yaml"
     params:
         seeds=SEEDS,
+        dictionaries={
+            name: (sae["expansion"], sae["k"]) for name, sae in config["saes"].items()
+        },
         tasks=TASKS,
         positions=config["positions"],
+        k=lookup(dpath="evaluations/probing/k", within=config),
+        probe_seeds=lookup(dpath="evaluations/probing/seeds", within=config),
         code=code_digest("probing_baselines"),
     script:
         "../scripts/probing_baselines.py"

@@ -5,7 +5,7 @@ OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
 """
 
-# What each table is gathered from. `summary` is made from other tables.
+# What each table is gathered from; SUMMARIES are made from these.
 GATHERED = {
     "corpus_statistics": gathered("corpus_statistics"),
     "first_tokens": gathered("first_tokens"),
@@ -13,24 +13,45 @@ GATHERED = {
     "norms": gathered("{hook}/norms"),
     "training": gathered("{hook}/{sae}/seed{seed}/training"),
     "reconstruction": gathered("{hook}/{sae}/reconstruction"),
-    "similarity": gathered("{hook}/{sae}/similarity", [*CORPORA, "between-corpora"]),
+    "similarity": [
+        *gathered("{hook}/{sae}/similarity"),
+        *gathered("{hook}/{sae}/similarity", corpus="between-corpora"),
+    ],
     "fake_features": gathered("{hook}/{sae}/fake_features"),
     "firing_frequencies": gathered("{hook}/{sae}/firing_frequencies"),
 }
 if TASKS:
     GATHERED["probing"] = [
         *gathered("{hook}/{sae}/probing"),
-        *gathered("{hook}/probing", ["probing-baselines"]),
+        *gathered("{hook}/probing", corpus="probing-baselines"),
     ]
-TABLES = [*GATHERED, "summary"]
+SUMMARIES = ["summary", "differences", "dose_response", "claims"]
+TABLES = [*GATHERED, *SUMMARIES]
+# The outside texts that each corpus holds; a model's writing holds none.
+TEXTS = {
+    corpus: (
+        entry["of"]
+        if entry["source"] == "mixture"
+        else [] if entry["source"] in ("faithful", "written_by") else [corpus]
+    )
+    for corpus, entry in config["corpora"].items()
+}
+# Controls are no evidence on the paper's claims: a studied model's random twin, an untrained SAE.
+EVIDENCE = {
+    "models": [m for m in MODELS if config["models"][m].get("model") not in MODELS],
+    "saes": [sae for sae in SAES if config["saes"][sae]["training_tokens"]],
+}
 FIGURES = [
     "shared_features",
     "threshold_curves",
+    "similarity_forms",
     "reconstruction",
     "fake_features",
     "firing_frequencies",
-    *(["probing"] if TASKS else []),
+    *(["probing", "sparse_probing"] if TASKS else []),
+    *(["differences"] if len(CORPORA) > 1 else []),
     "dose_response",
+    *(["claims"] if EVIDENCE["saes"] and any(TEXTS[c] for c in CORPORA[1:]) else []),
     "first_tokens",
     "norms",
     "training_curves",
@@ -58,26 +79,27 @@ rule summarise:
     input:
         expand("results/{study}/tables/{table}.csv", table=GATHERED, allow_missing=True),
     output:
-        summary=report(
-            "results/{study}/tables/summary.csv",
-            caption=caption("summary"),
-            category="Tables",
-        ),
+        **{
+            table: report(
+                f"results/{{study}}/tables/{table}.csv",
+                caption=caption(table),
+                category="Tables",
+            )
+            for table in SUMMARIES
+        },
         sums="results/{study}/tables/SHA256SUMS",
     log:
         "results/logs/summarise/{study}.log",
     conda:
         "../../envs/plot.yaml"
     params:
+        texts=TEXTS,
+        models=EVIDENCE["models"],
+        saes=EVIDENCE["saes"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
-        tables=[
-            table
-            for table in ("reconstruction", "similarity", "fake_features", "probing")
-            if table in GATHERED
-        ],
         code=code_digest("summarise"),
     script:
         "../scripts/summarise.py"

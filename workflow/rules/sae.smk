@@ -24,7 +24,7 @@ rule train_sae:
         gpu=1,
         checkpoint_minutes=10,  # what a kill can cost
     params:
-        sae=lookup(dpath="saes/{sae}", within=config),
+        sae=lambda wildcards: sae_entry(config, wildcards.sae),
         positions=config["positions"],
         state="state/train_sae/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}",
         code=code_digest("train_sae"),

@@ -12,10 +12,12 @@ from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
-random, heldout = (
-    Shards([Path(path) for path in paths], Positions(**params.positions))
-    for paths in (snakemake.input.random, snakemake.input.heldout)
-)
+positions = Positions(**params.positions)
+random = {
+    name: Shards([Path(path)], positions)
+    for name, path in zip(params.random_inputs, snakemake.input.random, strict=True)
+}
+heldout = Shards([Path(path) for path in snakemake.input.heldout], positions)
 fake_features, firing_frequencies = fake_features_of_seeds(
     {
         seed: SAE.load(Path(weights).parent)

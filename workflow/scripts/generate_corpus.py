@@ -27,6 +27,7 @@ sample = partial(
     context_length=params.size["context_length"],
     temperature=params.temperature,
     top_p=params.top_p,
+    repetition_penalty=params.repetition_penalty,
     seed=params.seed,
     block=params.block,
 )

@@ -6,13 +6,13 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
 from pathlib import Path
 
-from faithful_sae.probing import probe_seeds, read_tasks
+from faithful_sae.probing import probe_saes, read_tasks
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
-table = probe_seeds(
+table = probe_saes(
     {
         seed: SAE.load(Path(weights).parent)
         for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
@@ -24,5 +24,6 @@ table = probe_seeds(
         Positions(**params.positions),
     ),
     params.k,
+    params.probe_seeds,
 )
 write_parquet(with_coordinates(table, snakemake.wildcards), Path(snakemake.output[0]))

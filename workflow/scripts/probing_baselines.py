@@ -1,4 +1,4 @@
-"""Probe raw activations and the majority class on every task."""
+"""Probe raw activations, random dictionaries and the majority class on every task."""
 
 import sys
 
@@ -10,15 +10,19 @@ from faithful_sae.probing import probe_baselines, read_tasks
 from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
+params = snakemake.params
 table = probe_baselines(
     read_tasks(
-        snakemake.params.tasks,
+        params.tasks,
         snakemake.input.examples,
         snakemake.input.activations,
-        Positions(**snakemake.params.positions),
+        Positions(**params.positions),
     ),
-    snakemake.params.seeds,
+    params.dictionaries,
+    params.seeds,
+    params.k,
+    params.probe_seeds,
 )
-# No corpus and no SAE made these features.
-coordinates = dict(snakemake.wildcards.items()) | {"corpus": "", "sae": ""}
+# No corpus made these features.
+coordinates = dict(snakemake.wildcards.items()) | {"corpus": ""}
 write_parquet(with_coordinates(table, coordinates), Path(snakemake.output[0]))

@@ -21,6 +21,7 @@ saes = {
 table = reconstruction(
     load_model(Path(snakemake.input.model)),
     saes,
+    wildcards.corpus,
     read_arrow(Path(snakemake.input.contexts)),
     [Path(path) for path in snakemake.input.activations],
     Positions(**params.positions),

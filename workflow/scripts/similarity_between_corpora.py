@@ -1,4 +1,4 @@
-"""Compare SAEs of equal seed trained on different corpora."""
+"""Compare SAEs trained on different corpora."""
 
 import sys
 

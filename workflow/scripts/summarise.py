@@ -1,4 +1,4 @@
-"""Summarise a study: mean and interval over seeds of every headline metric."""
+"""Summarise a study: headline metrics, differences between corpora, doses, claims."""
 
 import sys
 
@@ -7,16 +7,20 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 from pathlib import Path
 
 from faithful_sae.checksums import seal
-from faithful_sae.statistics import summarise
+from faithful_sae.summary import summarise
 from faithful_sae.tables import read_csv, write_csv
 
-paths = [Path(path) for path in snakemake.input]
-tables = {path.stem: read_csv(path) for path in paths}
-summary = summarise(
-    **{name: tables[name] for name in snakemake.params.tables},
-    frequency=snakemake.params.frequency,
-    min_activation=snakemake.params.min_activation,
+params = snakemake.params
+gathered = [Path(path) for path in snakemake.input]
+made = [Path(path) for name, path in snakemake.output.items() if name != "sums"]
+tables = summarise(
+    {path.stem: read_csv(path) for path in gathered},
+    texts=params.texts,
+    models=params.models,
+    saes=params.saes,
+    frequency=params.frequency,
+    min_activation=params.min_activation,
 )
-output = Path(snakemake.output.summary)
-write_csv(summary, output)
-seal(output.parent, output, *paths)
+for path in made:
+    write_csv(tables[path.stem], path)
+seal(made[0].parent, *made, *gathered)

@@ -20,6 +20,5 @@ examples = build_task(
     start_token=facts["start_token"],
     context_length=snakemake.params.context_length,
     n_examples=snakemake.params.task["examples"],
-    heldout_fraction=snakemake.params.heldout_fraction,
 )
 write_arrow(examples, Path(snakemake.output[0]))

@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
+from faithful_sae.figures.comparisons import claims, differences, dose_response
 from faithful_sae.figures.data import first_tokens, norms, training_curves
-from faithful_sae.figures.evaluations import (
-    fake_features,
-    firing_frequencies,
-    probing,
-    reconstruction,
-)
-from faithful_sae.figures.stability import dose_response, shared_features, threshold_curves
+from faithful_sae.figures.evaluations import reconstruction
+from faithful_sae.figures.firing import fake_features, firing_frequencies
+from faithful_sae.figures.forms import similarity_forms
+from faithful_sae.figures.probing import probing, sparse_probing
+from faithful_sae.figures.stability import shared_features, threshold_curves
 from faithful_sae.figures.style import save
 
 __all__ = [
+    "claims",
+    "differences",
     "dose_response",
     "draw",
     "fake_features",
@@ -26,6 +27,8 @@ __all__ = [
     "reconstruction",
     "save",
     "shared_features",
+    "similarity_forms",
+    "sparse_probing",
     "threshold_curves",
     "training_curves",
 ]
@@ -49,15 +52,19 @@ def draw(
             tables["similarity"], tables["summary"], corpora
         ),
         "threshold_curves": lambda: threshold_curves(tables["similarity"], corpora),
+        "similarity_forms": lambda: similarity_forms(tables["similarity"], corpora),
         "reconstruction": lambda: reconstruction(tables["reconstruction"], corpora),
         "fake_features": lambda: fake_features(tables["fake_features"], corpora, **cut),
         "firing_frequencies": lambda: firing_frequencies(
             tables["firing_frequencies"], corpora, min_activation
         ),
         "probing": lambda: probing(tables["probing"], corpora),
+        "sparse_probing": lambda: sparse_probing(tables["probing"], corpora),
+        "differences": lambda: differences(tables["differences"], corpora),
         "dose_response": lambda: dose_response(
-            tables["summary"], tables["corpus_statistics"], corpora
+            tables["summary"], tables["corpus_statistics"], tables["dose_response"], corpora
         ),
+        "claims": lambda: claims(tables["claims"]),
         "first_tokens": lambda: first_tokens(tables["first_tokens"], corpora),
         "norms": lambda: norms(tables["norms"], corpora),
         "training_curves": lambda: training_curves(tables["training"], corpora),

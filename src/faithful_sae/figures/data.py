@@ -20,6 +20,7 @@ from faithful_sae.figures.style import (
     heading,
     legend,
     looks,
+    panels,
     present,
     styled,
 )
@@ -46,7 +47,7 @@ def first_tokens(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     names = present(corpora, table)
     figure, rows = canvas(table, ["model"], (2, len(names)), 4.4, height_ratios=[3, 2])
     for row in rows:
-        for (upper, lower), corpus in zip(row.axes.T, names, strict=True):
+        for corpus, (upper, lower) in panels(corpora, row.of(table), row.axes):
             part = row.of(table).filter(pl.col("corpus") == corpus)
             colour = looks(corpora)[corpus].colour
             _top_tokens(upper, part, colour)
@@ -132,13 +133,13 @@ def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     Lines: mean over seeds; bands: lowest to highest seed.
     """
     table = table.filter(pl.col("corpus").is_in(corpora))
-    panels = {
+    shown = {
         "fvu": "fraction of variance unexplained\non training batches",
         "dead_fraction": "share of dead latents",
     }
     figure, rows = canvas(table, COMBINATION, (1, 2), 2.6)
     for row in rows:
-        for axes, (column, label) in zip(row.axes[0], panels.items(), strict=True):
+        for axes, (column, label) in zip(row.axes[0], shown.items(), strict=True):
             for corpus in present(corpora, row.of(table)):
                 part = row.of(table).filter(pl.col("corpus") == corpus)
                 _band_over_seeds(axes, part, column, looks(corpora)[corpus].colour)

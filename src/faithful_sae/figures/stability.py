@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,12 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from faithful_sae.figures.nulls import (
+    NULLS,
+    mark_nulls,
+    note,
+    null_lines,
+    null_marks,
+    of,
+    within_corpora,
+)
 from faithful_sae.figures.style import (
     COMBINATION,
     NEUTRAL,
     canvas,
     corpus_lines,
-    describe,
     draw_band,
     draw_interval,
     heading,
@@ -26,19 +35,10 @@ from faithful_sae.figures.style import (
     present,
     styled,
 )
-from faithful_sae.statistics import SHARED_THRESHOLD, Interval, close_to
+from faithful_sae.headline import SHARED_THRESHOLD, close_to
+from faithful_sae.statistics import Interval
 
-# Summary metric -> words on the axis of the dose-response panels.
-RESPONSES = {
-    "shared_feature_ratio": f"shared feature ratio\n(cosine > {SHARED_THRESHOLD})",
-    "mean_matched_cosine_above_null": "mean matched cosine\nabove the covariance null",
-    "fake_feature_ratio": "fake feature ratio",
-    # On the other corpora's text: on its own, an easy corpus would make its SAEs look good.
-    "ce_loss_increase:foreign": "CE loss increase on\nother corpora (nats/token)",
-}
-# With four corpora or fewer a line has at most two degrees of freedom: it would look like a trend
-# whatever the numbers are.
-CORPORA_FOR_A_LINE = 5
+BETWEEN: Any = {"color": NEUTRAL, "marker": "D", "markersize": 4, "mfc": "white", "linestyle": ""}
 
 
 @styled
@@ -48,10 +48,11 @@ def shared_features(
     """Shared Feature Ratio and mean matched cosine by corpus, with their nulls.
 
     Large marks: mean over pairs of seeds and the interval of `summary` (the seed is the unit);
-    small dots: the pairs; dashes: rows drawn from the corpus' activation covariance; dotted line:
-    untrained SAEs. A study of one seed has no pairs: its nulls stand alone.
+    small dots: the pairs; diamonds: mean similarity to SAEs of the other corpora; for the nulls see
+    `mark_nulls`. A study of one seed has no pairs: its nulls stand alone.
     """
-    within = _within(similarity, corpora)
+    every = similarity.filter(pl.col("latents") == "all")
+    within = within_corpora(every, corpora)
     ratio = (pl.col("metric") == "shared_feature_ratio") & close_to("threshold", SHARED_THRESHOLD)
     panels = {
         "shared_feature_ratio": (ratio, f"latents with a partner\nof cosine > {SHARED_THRESHOLD}"),
@@ -66,90 +67,72 @@ def shared_features(
     for row in rows:
         for axes, (metric, (values, label)) in zip(row.axes[0], panels.items(), strict=True):
             part = row.of(summary).filter(pl.col("metric") == metric)
-            drawn += _corpus_marks(axes, part, row.of(within).filter(values), corpora)
+            drawn += _corpus_marks(axes, part, row.of(every).filter(values), corpora)
             axes.set_ylabel(label)
-            axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a null of 0 stays in sight
-    heading(figure, "Do SAEs of different seeds find the same latents?", _note(drawn))
+            axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # a null of 0 stays in sight
+    heading(figure, "Do SAEs of different seeds find the same latents?", note(drawn))
     pair = Line2D([], [], color=NEUTRAL, marker=".", linestyle="", label="one pair of seeds")
-    legend(figure, [*([pair] if drawn else []), *_null_handles()])
+    other = Line2D([], [], **BETWEEN, label="with SAEs of the other corpora")
+    shown = [*([pair] if drawn else []), *([other] if every.height > within.height else [])]
+    legend(figure, [*shown, *null_marks(within)], columns=3)
     return figure
 
 
 def _corpus_marks(
     axes: Axes, summary: pl.DataFrame, similarity: pl.DataFrame, corpora: Sequence[str]
 ) -> list[Interval]:
-    names = present(corpora, similarity)
+    within = within_corpora(similarity, corpora)
+    between = similarity.filter(pl.col("corpus") != pl.col("corpus_b"))
+    names = present(corpora, within)
     drawn = []
     for x, corpus in enumerate(names):
         colour, marker = looks(corpora)[corpus]
+        mark_nulls(axes, x, within, corpus)
         rows = summary.filter(pl.col("corpus") == corpus).select("mean", "low", "high", "seeds")
         for values in rows.iter_rows():
             drawn.append(Interval(*values))
             draw_interval(axes, x, drawn[-1], colour, marker)
-        pairs = _of(similarity, corpus, "none")["value"].sort().to_numpy()
-        axes.plot(np.full(len(pairs), x + 0.22), pairs, ".", color=colour, alpha=0.6)
-        null = _of(similarity, corpus, "covariance")
-        if not null.is_empty():
-            axes.plot([x - 0.3, x + 0.3], [null["value"].to_numpy().mean()] * 2, "--", c=NEUTRAL)
-    untrained = similarity.filter(pl.col("null") == "untrained")
-    if not untrained.is_empty():
-        axes.axhline(untrained["value"].to_numpy().mean(), ls=":", color="black", linewidth=1)
+        pairs = of(within, corpus, "none")["value"].sort().to_numpy()
+        axes.plot(np.full(len(pairs), x + 0.3), pairs, ".", color=colour, alpha=0.6)
+        others = between.filter((pl.col("corpus") == corpus) | (pl.col("corpus_b") == corpus))
+        if not others.is_empty():
+            axes.plot([x - 0.3], [others["value"].sort().to_numpy().mean()], **BETWEEN)
     name_corpora(axes, names)
     return drawn
-
-
-def _within(similarity: pl.DataFrame, corpora: Sequence[str]) -> pl.DataFrame:
-    """Comparisons of seeds, not of corpora, over all latents."""
-    return similarity.filter(
-        pl.col("corpus").is_in(corpora),
-        pl.col("corpus") == pl.col("corpus_b"),
-        pl.col("latents") == "all",
-    )
-
-
-def _of(similarity: pl.DataFrame, corpus: str, null: str) -> pl.DataFrame:
-    return similarity.filter(pl.col("corpus") == corpus, pl.col("null") == null)
-
-
-def _note(drawn: Sequence[Interval]) -> str:
-    return describe(drawn) if drawn else f"{describe(drawn)}: the nulls alone"
-
-
-def _null_handles() -> list[Line2D]:
-    return [
-        Line2D([], [], color=NEUTRAL, linestyle="--", label="null: rows from the covariance"),
-        Line2D([], [], color="black", linestyle=":", linewidth=1, label="null: untrained SAEs"),
-    ]
 
 
 @styled
 def threshold_curves(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     """Shared Feature Ratio against the cosine that counts as shared, one line per corpus.
 
-    Band: jackknife interval over seeds; dashed: the corpus' covariance null; dotted: untrained.
+    Band: jackknife interval over seeds; dashed: the corpus' covariance null; dotted: untrained SAEs
+    and pale: permuted partners, both means over corpora.
     A study of one seed has no pairs: its nulls stand alone.
     """
-    ratios = _within(similarity, corpora).filter(pl.col("metric") == "shared_feature_ratio")
+    ratios = within_corpora(similarity, corpora).filter(
+        pl.col("latents") == "all", pl.col("metric") == "shared_feature_ratio"
+    )
     figure, rows = canvas(ratios, COMBINATION, (1, 1), 3.0)
     drawn: list[Interval] = []
     for row in rows:
         axes, table = row.axes[0, 0], row.of(ratios)
         for corpus in present(corpora, table):
             colour = looks(corpora)[corpus].colour
-            curve = pair_intervals(_of(table, corpus, "none"), ["threshold"])
+            curve = pair_intervals(of(table, corpus, "none"), ["threshold"])
             draw_band(axes, [x for (x,) in curve], *_columns(curve.values()), colour)
             drawn += curve.values()
-            _null_curve(axes, _of(table, corpus, "covariance"), "--", colour)
-        _null_curve(axes, table.filter(pl.col("null") == "untrained"), ":", "black")
+            _null_curve(axes, of(table, corpus, "covariance"), "covariance", colour)
+        for null in ("untrained", "permuted"):
+            _null_curve(axes, table.filter(pl.col("null") == null), null)
         axes.axvline(SHARED_THRESHOLD, color=NEUTRAL, linewidth=0.6)
         axes.set_xlabel(f"cosine that counts as shared (thin line: {SHARED_THRESHOLD})")
         axes.set_ylabel("shared feature ratio")
         axes.set_ylim(-0.02, 1.02)
-    heading(figure, "Shared latents at every cosine threshold", _note(drawn))
+    heading(figure, "Shared latents at every cosine threshold", note(drawn))
     lines = corpus_lines(corpora)
     for line in lines if not drawn else ():
         line.set(linestyle="--")  # the only lines in these colours are the covariance nulls
-    legend(figure, [*lines, *_null_handles()], columns=4)
+    legend(figure, [*lines, *null_lines(ratios).values()], columns=4)
     return figure
 
 
@@ -158,51 +141,7 @@ def _columns(intervals: Iterable[Interval]) -> tuple[list[float], list[float], l
     return [row.mean for row in rows], [row.low for row in rows], [row.high for row in rows]
 
 
-def _null_curve(axes: Axes, table: pl.DataFrame, style: str, colour: str) -> None:
+def _null_curve(axes: Axes, table: pl.DataFrame, null: str, colour: str | None = None) -> None:
     curve = table.group_by("threshold").agg(pl.col("value").mean()).sort("threshold")
-    axes.plot(curve["threshold"], curve["value"], style, color=colour, linewidth=1)
-
-
-@styled
-def dose_response(
-    summary: pl.DataFrame, corpus_statistics: pl.DataFrame, corpora: Sequence[str]
-) -> Figure:
-    """Headline metrics against how far the corpus is from what the model would write.
-
-    Dose: the settled surprise gap, NLL minus predictive entropy past the first positions
-    (nats/token; 0 for the model's own samples). A least-squares line appears from five corpora on:
-    through fewer points almost anything looks like a trend.
-    """
-    gaps = corpus_statistics.filter(
-        pl.col("metric") == "surprise_gap_settled", pl.col("corpus").is_in(corpora)
-    ).select("model", "corpus", gap="value")
-    shown = summary.filter(pl.col("metric").is_in(list(RESPONSES))).join(
-        gaps, on=["model", "corpus"]
-    )
-    figure, rows = canvas(shown, COMBINATION, (2, 2), 4.6)
-    drawn: list[Interval] = []
-    for row in rows:
-        for axes, (metric, label) in zip(row.axes.flat, RESPONSES.items(), strict=True):
-            drawn += _responses(axes, row.of(shown).filter(pl.col("metric") == metric), corpora)
-            axes.set_ylabel(label)
-        for axes in row.axes[-1]:
-            axes.set_xlabel("settled surprise gap of the corpus (nats/token)")
-    heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
-    legend(figure, corpus_lines(corpora, marker=True))
-    return figure
-
-
-def _responses(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
-    drawn = []
-    table = table.sort("gap")
-    points = table.select("corpus", "gap", "mean", "low", "high", "seeds").iter_rows()
-    for corpus, gap, *interval in points:
-        drawn.append(Interval(*interval))
-        draw_interval(axes, gap, drawn[-1], *looks(corpora)[corpus])
-    known = table.filter(pl.col("mean").is_finite())
-    if known["gap"].n_unique() >= CORPORA_FOR_A_LINE:
-        x = known["gap"].to_numpy()
-        slope, offset = np.polyfit(x, known["mean"].to_numpy(), 1)
-        axes.plot([x[0], x[-1]], [slope * x[0] + offset, slope * x[-1] + offset], "--", c=NEUTRAL)
-    axes.margins(x=0.12, y=0.15)
-    return drawn
+    style = {"linewidth": 1} | NULLS[null] | {"label": ""} | ({"color": colour} if colour else {})
+    axes.plot(curve["threshold"], curve["value"], **style)

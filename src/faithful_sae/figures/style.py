@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 NEUTRAL = "#555555"
 WIDTH = 7.0  # inches: the text width of a journal page, so 8 pt stays 8 pt in print
+
+# Corpora's names that fit across all panels: in characters side by side, in names if slanted by 30.
+CHARACTERS, NAMES = 72, 24
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
@@ -80,6 +83,19 @@ def present(corpora: Sequence[str], table: pl.DataFrame, column: str = "corpus")
     """The corpora that have rows in `table`, in the order of `corpora`."""
     found = set(table[column])
     return [corpus for corpus in corpora if corpus in found]
+
+
+def panels(
+    corpora: Sequence[str], table: pl.DataFrame, axes: np.ndarray[Any, Any]
+) -> Iterator[tuple[str, Any]]:
+    """A column of `axes` (of one row: a panel) for each corpus in `table`; the others are emptied.
+
+    A model or an SAE may be studied on some of the corpora alone.
+    """
+    names = present(corpora, table)
+    for unused in axes.T[len(names) :].flat:
+        unused.set_axis_off()
+    yield from zip(names, axes.T, strict=False)
 
 
 def canvas(
@@ -155,10 +171,12 @@ def _require_one_value(distinct: int, part: pl.DataFrame, key: tuple[Any, ...]) 
         raise ValueError(f"several values for the same seed at {key}: gather every table once")
 
 
-def draw_interval(axes: Axes, x: float, interval: Interval, colour: str, marker: str) -> None:
+def draw_interval(
+    axes: Axes, x: float, interval: Interval, colour: str, marker: str, **look: Any
+) -> None:
     """Mean as a marker (none: only the bar) and the interval as a vertical bar with caps."""
     reach = [[interval.mean - interval.low], [interval.high - interval.mean]]
-    axes.errorbar([x], [interval.mean], yerr=reach, color=colour, fmt=marker, capsize=2.5)
+    axes.errorbar([x], [interval.mean], yerr=reach, color=colour, fmt=marker, capsize=2.5, **look)
 
 
 def draw_band(
@@ -175,16 +193,24 @@ def draw_band(
 
 
 def name_corpora(axes: Axes, corpora: Sequence[str]) -> None:
-    """Corpora as the categories of the x axis, one place each from 0."""
-    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-    crowded = sum(map(len, corpora)) > 36
+    """Corpora as the categories of the x axis, one place each from 0; slanted where they crowd."""
+    grid = axes.get_subplotspec()
+    panels = grid.get_gridspec().ncols if grid else 1
+    slanted: dict[str, Any] = {"ha": "right", "rotation_mode": "anchor"}
+    slanted["rotation"] = 60 if panels * len(corpora) > NAMES else 30
+    crowded = panels * sum(map(len, corpora)) > CHARACTERS
     axes.set_xticks(range(len(corpora)), corpora, parse_math=False, **(slanted if crowded else {}))
     axes.set_xlim(-0.6, len(corpora) - 0.4)
 
 
-def legend(figure: Figure, handles: Sequence[Artist], columns: int = 5) -> None:
-    """One legend for all panels, below them."""
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
+def legend(
+    figure: Figure,
+    handles: Sequence[Artist],
+    columns: int = 5,
+    where: Any = "outside lower center",
+) -> None:
+    """A legend for all panels, below them."""
+    figure.legend(handles=handles, loc=where, ncols=min(columns, len(handles)))
 
 
 def corpus_lines(corpora: Sequence[str], marker: bool = False) -> list[Artist]:

@@ -1,0 +1,200 @@
+"""The paper's claims, each with our estimate, its interval and a verdict.
+
+FaithfulSAE (Cho et al. 2025) claims that SAEs trained on the model's own text beat those trained on
+outside text; each claim is tested by the paper's own metric, and by one that answers an objection
+to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+from scipy.stats import binomtest
+
+from faithful_sae.comparisons import Differences, intervals
+
+SIGNIFICANCE = 0.05
+
+
+class Claim(NamedTuple):
+    """`metric` of the reference corpus is higher (sign 1) or lower (-1) than outside text's."""
+
+    claim: str
+    definition: str  # "paper", or what ours changes
+    metric: str
+    sign: int
+
+
+CLAIMS = [
+    Claim("shared across seeds", "paper", "shared_feature_ratio", 1),
+    Claim("shared across seeds", "above the null", "mean_matched_cosine_above_null", 1),
+    Claim("shared across seeds", "by firing", "shared_feature_ratio_firing_weighted", 1),
+    Claim("fewer fake features", "paper", "fake_feature_ratio", -1),
+    Claim("fewer fake features", "not dense on text", "fake_not_dense_ratio", -1),
+    Claim("fewer fake features", "scale-free cut", "fake_feature_ratio:own_quantile_0.5", -1),
+    Claim("better probes", "paper", "probing_accuracy", 1),
+    Claim("better probes", "sparse", "sparse_probing_accuracy", 1),
+    Claim("closer to the model", "paper: CE difference", "ce_loss_increase:foreign", -1),
+    Claim("closer to the model", "paper: L2", "mse:foreign", -1),
+    Claim("closer to the model", "share of variance", "explained_variance:foreign", 1),
+]
+# Claims on the order of all corpora: the metric falls (-1) or rises (1) with the dose.
+DOSE_CLAIMS = [
+    Claim("less surprising, more shared", "paper", "shared_feature_ratio", -1),
+    Claim("less surprising, more shared", "above the null", "mean_matched_cosine_above_null", -1),
+    Claim("less surprising, fewer fake", "paper", "fake_feature_ratio", 1),
+]
+DOSE = "surprise_gap_settled"
+TABLE = {
+    "claim": pl.String,
+    "definition": pl.String,
+    "metric": pl.String,
+    "expected": pl.String,
+    "model": pl.String,
+    "hook": pl.String,
+    "sae": pl.String,
+    "estimate": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "seeds": pl.Int64,
+    "effect_size": pl.Float64,
+    "p": pl.Float64,
+    "texts": pl.Int64,
+    "texts_for": pl.Int64,
+    "texts_against": pl.Int64,
+    "verdict": pl.String,
+}
+
+
+def claims(
+    paired: Differences,
+    differences: pl.DataFrame,
+    dose_response: pl.DataFrame,
+    outside: Sequence[str],
+    models: Sequence[str],
+    saes: Sequence[str],
+) -> pl.DataFrame:
+    """One row per claim, definition, model, hook and SAE.
+
+    outside: the outside corpora that the reference is compared with; models, saes: those studied
+    (controls say nothing on a claim).  estimate: the difference, reference minus outside, averaged
+    over the outside texts, with the interval over seeds; for claims on the order of the corpora,
+    the Spearman correlation with the surprise gap.  texts_for, texts_against: outside texts on
+    whose comparison alone the difference is significant (p_adjusted < 0.05) in the claimed or in
+    the other direction.
+
+    verdict: "does not" where the interval lies on the other side or one text is against, since the
+    claim is about outside text as such; else "holds" where it lies on the claimed side; else
+    "undecided". With several models a row of model "all" has the share of models on the claimed
+    side (their mean over hooks and SAEs), with its exact interval and the p of a sign test.
+    """
+    studied = pl.col("model").is_in(models) & pl.col("sae").is_in(saes)
+    against = studied & pl.col("corpus_b").is_in(outside)
+    chosen = Differences(paired.by_seed.filter(against), paired.by_pair.filter(against))
+    rows = [
+        *_difference_rows(_over_texts(chosen), differences.filter(against)),
+        *_dose_rows(dose_response.filter(studied, pl.col("dose") == DOSE)),
+    ]
+    table = pl.DataFrame(rows, schema=TABLE, orient="row")
+    return pl.concat([table, pl.DataFrame(list(_over_models(table)), schema=TABLE)])
+
+
+def _over_texts(paired: Differences) -> Differences:
+    """Differences averaged over the outside texts, seed by seed."""
+    place = ["model", "hook", "sae", "metric"]
+    return Differences(
+        paired.by_seed.group_by(*place, "seed").agg(pl.col("value").mean()),
+        paired.by_pair.group_by(*place, "seed", "seed_b").agg(pl.col("value").mean()),
+    )
+
+
+def _difference_rows(mean: Differences, each: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+    estimates = dict(intervals(mean, ["metric", "model", "hook", "sae"]))
+    for claim in CLAIMS:
+        for (metric, *place), interval in sorted(estimates.items()):
+            if metric != claim.metric:
+                continue
+            texts = each.filter(
+                pl.col("metric") == metric,
+                *(pl.col(k) == v for k, v in zip(("model", "hook", "sae"), place, strict=True)),
+            )
+            sure = texts.filter(pl.col("p_adjusted") < SIGNIFICANCE)["mean"] * claim.sign
+            with_it, against = int((sure > 0).sum()), int((sure < 0).sum())
+            yield (
+                claim.claim,
+                claim.definition,
+                metric,
+                _expected(claim),
+                *place,
+                *interval,
+                interval.effect_size,
+                interval.p,
+                texts.height,
+                with_it,
+                against,
+                _verdict(interval.low, interval.high, claim.sign, against),
+            )
+
+
+def _dose_rows(table: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+    for claim in DOSE_CLAIMS:
+        for row in table.filter(pl.col("metric") == claim.metric).iter_rows(named=True):
+            yield (
+                claim.claim,
+                claim.definition,
+                claim.metric,
+                "falls" if claim.sign < 0 else "rises",
+                row["model"],
+                row["hook"],
+                row["sae"],
+                row["spearman"],
+                row["low"],
+                row["high"],
+                None,
+                None,
+                row["p"],
+                row["corpora"],
+                None,
+                None,
+                _verdict(row["low"], row["high"], claim.sign, against=0),
+            )
+
+
+def _expected(claim: Claim) -> str:
+    return "higher" if claim.sign > 0 else "lower"
+
+
+def _verdict(low: float, high: float, sign: int, against: int) -> str:
+    nearest, farthest = sorted((sign * low, sign * high))
+    if farthest < 0 or against:
+        return "does not"
+    return "holds" if nearest > 0 else "undecided"
+
+
+def _over_models(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """Sign tests: in how many models a claim's estimate has the claimed sign."""
+    for claim in [*CLAIMS, *DOSE_CLAIMS]:
+        means = (
+            table.filter(pl.col("claim") == claim.claim, pl.col("definition") == claim.definition)
+            .group_by("model")
+            .agg(pl.col("estimate").mean())
+        )
+        if means.height < 2:
+            continue
+        agreeing = int((means["estimate"] * claim.sign > 0).sum())
+        test = binomtest(agreeing, means.height)
+        span = test.proportion_ci(0.95)
+        place = {"model": "all", "hook": "all", "sae": "all"}
+        yield {
+            "claim": claim.claim,
+            "definition": claim.definition,
+            "metric": claim.metric,
+            "expected": "most models",
+            "estimate": agreeing / means.height,
+            "low": float(span.low),
+            "high": float(span.high),
+            "p": float(test.pvalue),
+            "verdict": _verdict(span.low - 0.5, span.high - 0.5, sign=1, against=0),
+        } | place

@@ -1,0 +1,271 @@
+"""Figures on how often latents fire, on real text and on random tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from faithful_sae.figures.style import (
+    COMBINATION,
+    NEUTRAL,
+    canvas,
+    corpus_lines,
+    describe,
+    describe_range,
+    draw_band,
+    heading,
+    legend,
+    looks,
+    panels,
+    present,
+    seed_intervals,
+    styled,
+)
+from faithful_sae.headline import absolute_cut, close_to
+from faithful_sae.random_inputs import SHUFFLED, UNIFORM, UNIGRAM
+from faithful_sae.statistics import Interval
+
+
+class Mark(NamedTuple):
+    """A share of latents in the figure of fake features: where it stands, how it is drawn."""
+
+    metric: str
+    random_input: str | None
+    label: str
+    marker: str
+    filled: bool
+
+
+# The last one is of real text, the others of random tokens.
+MARKS = [
+    Mark("fake_feature_ratio", UNIFORM, "uniform ids (the paper's)", "o", True),
+    Mark("fake_not_dense_ratio", UNIFORM, "uniform ids, and not on text", "o", False),
+    Mark("fake_feature_ratio", UNIGRAM, "ids as frequent as in text", "^", True),
+    Mark("fake_feature_ratio", SHUFFLED, "shuffled text", "s", True),
+    Mark("dense_feature_ratio", None, "held-out text", "D", False),
+]
+# Random input -> legend, marker and line of its histogram.
+LINES: dict[str, tuple[str, str, Any]] = {
+    UNIFORM: ("uniform ids", "o", "-"),
+    UNIGRAM: ("ids as frequent as in text", "^", "--"),
+    SHUFFLED: ("shuffled text", "s", ":"),
+}
+
+
+@styled
+def fake_features(
+    table: pl.DataFrame, corpora: Sequence[str], min_activation: float, frequency: float
+) -> Figure:
+    """Latents dense on random tokens, by corpus: at the study's cut, and at others.
+
+    Left: share of latents active on more than `frequency` of the tokens of each random input, those
+    of uniform ids that are not as frequent on held-out text, and the share so frequent on that
+    text. Middle: the fake feature ratio (uniform ids) against the frequency. Right: against the
+    activation above which a latent counts as active, absolute or a quantile of the latent's own
+    activations on text. Dashed: the ceiling that k active latents a token allow. Raises ValueError
+    when the table was not measured at the cut.
+    """
+    ceilings = table.filter(pl.col("metric") == "fake_feature_ceiling")
+    table = table.filter(pl.col("corpus").is_in(corpora))
+    at_frequency = table.filter(close_to("frequency", frequency))
+    headline = at_frequency.filter(absolute_cut(min_activation))
+    if headline.is_empty():
+        raise ValueError(
+            f"no fake features at frequency {frequency} and min_activation {min_activation}: "
+            "add both to the grids that fake_features measures"
+        )
+    height = max(2.6, 1 + 0.45 * len(present(corpora, table)))
+    figure, rows = canvas(table, COMBINATION, (1, 3), height, width_ratios=[1.5, 1, 1])
+    drawn: list[Interval] = []
+    for row in rows:
+        left, middle, right = row.axes[0]
+        ceiling = row.of(ceilings).select("frequency", "value").unique().sort("frequency")
+        drawn += _marks(left, row.of(headline), corpora)
+        _ceiling(left, ceiling.filter(close_to("frequency", frequency))["value"].item())
+        share = f"{100 * frequency:.3g} % of the tokens of"
+        left.set_xlabel(f"share of latents active (> {min_activation:g})\non > {share}")
+        drawn += _curves(middle, row.of(table.filter(absolute_cut(min_activation))), corpora)
+        middle.plot(ceiling["frequency"], ceiling["value"], "--", color="black", linewidth=1)
+        middle.axvline(frequency, color=NEUTRAL, linewidth=0.6)
+        middle.set_xlabel("frequency cut,\nshare of uniform ids")
+        middle.set_ylabel("fake feature ratio")
+        right.set_ylabel("fake feature ratio")
+        drawn += _cuts(right, row.of(at_frequency), corpora, min_activation)
+        right.set_xlabel("activation cut: absolute,\nquantile of its own")
+    heading(figure, "Latents that fire often on random tokens", describe(drawn))
+    keys = [
+        Line2D([], [], color=NEUTRAL, linestyle="", marker=mark.marker, label=mark.label,
+               markerfacecolor=NEUTRAL if mark.filled else "white")
+        for mark in MARKS
+    ]  # fmt: skip
+    ceiling_key = Line2D(
+        [], [], color="black", linestyle="--", label="ceiling: k / (frequency · d_sae)"
+    )
+    legend(figure, [*keys, ceiling_key], columns=2, where="outside lower left")
+    legend(figure, corpus_lines(corpora), columns=2, where="outside lower right")
+    return figure
+
+
+def _marks(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
+    names = present(corpora, table)
+    intervals = seed_intervals(table, ["corpus", "metric", "random_input"])
+    drawn = []
+    for corpus, (lane, mark) in product(names, enumerate(MARKS)):
+        interval = intervals[corpus, mark.metric, mark.random_input]
+        y = names.index(corpus) + 0.16 * (lane - (len(MARKS) - 1) / 2)
+        colour = looks(corpora)[corpus].colour
+        axes.errorbar(
+            [interval.mean],
+            [y],
+            xerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
+            color=colour,
+            fmt=mark.marker,
+            markersize=4,
+            markerfacecolor=colour if mark.filled else "white",
+            capsize=1.5,
+            linewidth=1,
+        )
+        drawn.append(interval)
+    for y in range(1, len(names)):
+        axes.axhline(y - 0.5, color=NEUTRAL, linewidth=0.3)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # a mark at 0 stays in sight
+    return drawn
+
+
+def _ceiling(axes: Axes, ceiling: float) -> None:
+    right = axes.get_xlim()[1]
+    if ceiling <= 1.5 * right:
+        axes.axvline(ceiling, linestyle="--", color="black", linewidth=1)
+        axes.set_xlim(right=max(right, 1.05 * ceiling))
+    else:
+        # Drawn to scale it would press the marks together.
+        axes.set_title(f"ceiling {ceiling:.2f}, beyond this axis", loc="right")
+
+
+def _curves(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
+    drawn: list[Interval] = []
+    ratios = _paper(table)
+    for corpus in present(corpora, ratios):
+        curve = seed_intervals(ratios.filter(pl.col("corpus") == corpus), ["frequency"])
+        mean, low, high, _ = zip(*curve.values(), strict=True)
+        draw_band(axes, [x for (x,) in curve], mean, low, high, looks(corpora)[corpus].colour)
+        drawn += curve.values()
+    axes.set_xscale("log")
+    # Linear near zero, so that a curve that reaches zero is seen to do so.
+    axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set_ylim(0, 1.3)
+    return drawn
+
+
+def _cuts(
+    axes: Axes, table: pl.DataFrame, corpora: Sequence[str], min_activation: float
+) -> list[Interval]:
+    """The ratio at every cut: absolute ones, and after a gap quantiles of the latent's own."""
+    ratios = _paper(table)
+    absolute = sorted(set(ratios.filter(pl.col("cut") == "absolute")["level"]))
+    quantiles = sorted(set(ratios.filter(pl.col("cut") == "own_quantile")["level"]))
+    drawn: list[Interval] = []
+    for kind, levels, first in (
+        ("absolute", absolute, 0),
+        ("own_quantile", quantiles, len(absolute) + 0.5),
+    ):
+        of_kind = ratios.filter(pl.col("cut") == kind)
+        for corpus in present(corpora, of_kind):
+            found = seed_intervals(of_kind.filter(pl.col("corpus") == corpus), ["level"])
+            mean, low, high, _ = zip(*found.values(), strict=True)
+            x = [first + i for i in range(len(levels))]
+            draw_band(axes, x, mean, low, high, looks(corpora)[corpus].colour)
+            drawn += found.values()
+    places = [*range(len(absolute)), *(len(absolute) + 0.5 + i for i in range(len(quantiles)))]
+    names = [*(f"{level:g}" for level in absolute), *(f"{level:.0%}" for level in quantiles)]
+    axes.set_xticks(places, names, rotation=90)
+    axes.axvline(absolute.index(min_activation), color=NEUTRAL, linewidth=0.6)
+    axes.set_ylim(bottom=0)
+    return drawn
+
+
+def _paper(table: pl.DataFrame) -> pl.DataFrame:
+    uniform = pl.col("random_input") == UNIFORM
+    return table.filter(pl.col("metric") == "fake_feature_ratio", uniform)
+
+
+@styled
+def firing_frequencies(
+    table: pl.DataFrame, corpora: Sequence[str], min_activation: float
+) -> Figure:
+    """Histograms of how often latents fire, on held-out text and on random tokens.
+
+    Share of latents by log10 of the share of tokens on which they exceed `min_activation`, filled
+    for held-out text and as lines through the middles of the bins for random tokens; those that
+    never do stand apart at the left. Mean over seeds, bands and bars: lowest to highest seed.
+    """
+    table = table.filter(
+        close_to("min_activation", min_activation), pl.col("corpus").is_in(corpora)
+    )
+    names = present(corpora, table)
+    fired = np.concatenate([table[name].to_numpy() for name in ("heldout", *LINES)])
+    lowest = np.floor(np.log10(min(fired[fired > 0], default=0.1)))
+    edges = np.linspace(lowest, 0, int(-lowest) * 4 + 1)
+    never = lowest * (1 + 0.08 * np.arange(4, 0, -1))  # places of those that never fire
+    figure, rows = canvas(table, COMBINATION, (1, len(names)), 2.4, sharey=True)
+    for row in rows:
+        for corpus, axes in panels(corpora, row.of(table), row.axes[0]):
+            part = row.of(table).filter(pl.col("corpus") == corpus)
+            colour = looks(corpora)[corpus].colour
+            mean, low, high = _histogram(part, "heldout", edges)
+            axes.stairs(mean[1:], edges, fill=True, color=colour, alpha=0.4)
+            axes.stairs(high[1:], edges, baseline=low[1:], fill=True, color=colour, alpha=0.4)
+            _draw_range(axes, never[0], mean[0], low[0], high[0], colour, "D")
+            for x, (name, (_, marker, line)) in zip(never[1:], LINES.items(), strict=True):
+                mean, low, high = _histogram(part, name, edges)
+                middles = (edges[1:] + edges[:-1]) / 2
+                axes.fill_between(middles, low[1:], high[1:], color="black", alpha=0.1, linewidth=0)
+                axes.plot(middles, mean[1:], line, color="black", linewidth=1)
+                _draw_range(axes, x, mean[0], low[0], high[0], "black", marker)
+            axes.set_title(corpus, parse_math=False)
+            ticks = np.arange(0, lowest, -max(1, round(-lowest / 3)))
+            axes.set_xticks([never.mean(), *ticks], ["never", *(f"{tick:.0f}" for tick in ticks)])
+            axes.set_yscale("symlog", linthresh=1e-3)
+            axes.set_ylim(bottom=0)
+        row.axes[0, 0].set_ylabel("share of latents")
+        row.axes[0, 0].figure.supxlabel(
+            f"log10 of the share of tokens with activation > {min_activation:g}", fontsize=8
+        )
+    heading(figure, "How often latents fire", describe_range(table))
+    text = Line2D(
+        [], [], color=NEUTRAL, alpha=0.5, linewidth=6, marker="D", markeredgewidth=0,
+        label="held-out text (corpus colour)",
+    )  # fmt: skip
+    random = [
+        Line2D([], [], color="black", linestyle=line, marker=marker, markersize=3, linewidth=1,
+               label=label)
+        for label, marker, line in LINES.values()
+    ]  # fmt: skip
+    legend(figure, [text, *random])
+    return figure
+
+
+def _histogram(table: pl.DataFrame, column: str, edges: Any) -> Any:
+    """Share of latents that never fire and of those in each bin: mean, lowest and highest seed."""
+    shares = []
+    for _, part in table.group_by("seed", maintain_order=True):
+        values = part[column].to_numpy()
+        counts, _ = np.histogram(np.log10(values[values > 0]), edges)
+        shares.append([np.mean(values == 0), *(counts / len(values))])
+    return np.mean(shares, 0), np.min(shares, 0), np.max(shares, 0)
+
+
+def _draw_range(
+    axes: Axes, x: float, mean: float, low: float, high: float, colour: str, marker: str
+) -> None:
+    axes.plot([x, x], [low, high], color=colour, linewidth=1)
+    axes.plot([x], [mean], marker, color=colour, markersize=3, clip_on=False)

@@ -1,0 +1,107 @@
+"""Verdicts on the paper's claims follow from intervals, signs and counterexamples alone."""
+
+import math
+
+import polars as pl
+import pytest
+from study_tables import PLACE
+
+from faithful_sae.claims import claims
+from faithful_sae.comparisons import DOSE_RESPONSE, differences, paired_differences
+from faithful_sae.headline import BY_PAIR, BY_SEED, FOREIGN, Headline
+
+OUTSIDE = ["web", "books"]
+
+
+def judged(
+    values: dict[str, list[float]],
+    metric: str = "fake_feature_ratio",
+    models: tuple[str, ...] = ("m",),
+    doses: pl.DataFrame | None = None,
+    **place: str,
+) -> pl.DataFrame:
+    """Claims of a study with these values per corpus and seed, the faithful ones all 0."""
+    zeros = {"faithful": [0.0] * len(next(iter(values.values())))} if values else {}
+    rows = [
+        PLACE | place | {"model": m, "corpus": corpus, "metric": metric, "seed": s, "value": v}
+        for m in models
+        for corpus, of_seeds in (zeros | values).items()
+        for s, v in enumerate(of_seeds)
+    ]
+    paired = paired_differences(
+        Headline(pl.DataFrame(rows, schema=BY_SEED.schema), BY_PAIR, FOREIGN), "faithful"
+    )
+    dose_response = pl.DataFrame(schema=DOSE_RESPONSE) if doses is None else doses
+    return claims(paired, differences(paired), dose_response, OUTSIDE, models, ["s"])
+
+
+@pytest.mark.parametrize(
+    ("web", "books", "verdict"),
+    [
+        # Others have MORE fake features: the claim, lower for faithful, holds.
+        ([0.30, 0.31, 0.32], [0.20, 0.21, 0.19], "holds"),
+        ([-0.30, -0.31, -0.32], [-0.20, -0.21, -0.19], "does not"),
+        ([0.3, -0.2, 0.1], [0.1, -0.3, 0.2], "undecided"),
+        # On average for the claim, but one text is surely against it.
+        ([0.90, 0.91, 0.92], [-0.20, -0.21, -0.19], "does not"),
+    ],
+)
+def test_verdict(web, books, verdict):
+    made = judged({"web": web, "books": books})
+    row = made.row(by_predicate=pl.col("definition") == "paper", named=True)
+    assert row["verdict"] == verdict
+    assert row["estimate"] == pytest.approx(-(sum(web) + sum(books)) / 6)
+    assert row["texts"] == 2
+
+
+def test_texts_for_and_against_are_counted_by_their_own_corrected_tests():
+    made = judged({"web": [0.90, 0.91, 0.92], "books": [-0.20, -0.21, -0.19]})
+    (row,) = made.iter_rows(named=True)
+    assert (row["texts_for"], row["texts_against"]) == (1, 1)
+
+
+def test_one_seed_decides_nothing():
+    (row,) = judged({"web": [0.5]}).iter_rows(named=True)
+    assert row["verdict"] == "undecided" and math.isnan(row["low"])
+
+
+def test_text_of_models_and_saes_that_are_controls_are_no_evidence():
+    assert judged({"hot": [0.5, 0.6, 0.7]}).is_empty()
+    assert judged({"web": [0.5, 0.6, 0.7]}, sae="untrained").is_empty()
+
+
+def test_five_of_seven_models_is_a_p_of_nearly_a_half():
+    models = tuple("abcdefg")
+    faithful, web = [0.0] * 3, [0.1, 0.11, 0.12]
+    rows = [
+        PLACE | {"model": m, "corpus": corpus, "metric": "fake_feature_ratio", "seed": s}
+        | {"value": sign * v}
+        for m, sign in zip(models, (1, 1, 1, 1, 1, -1, -1), strict=True)
+        for corpus, values in (("faithful", faithful), ("web", web))
+        for s, v in enumerate(values)
+    ]  # fmt: skip
+    paired = paired_differences(
+        Headline(pl.DataFrame(rows, schema=BY_SEED.schema), BY_PAIR, FOREIGN), "faithful"
+    )
+    made = claims(
+        paired, differences(paired), pl.DataFrame(schema=DOSE_RESPONSE), OUTSIDE, models, ["s"]
+    )
+    row = made.row(by_predicate=pl.col("model") == "all", named=True)
+    assert row["estimate"] == pytest.approx(5 / 7)
+    assert row["p"] == pytest.approx(2 * 29 / 128)  # the paper's own count
+    assert row["verdict"] == "undecided"
+
+
+def test_the_order_of_corpora_is_judged_by_the_interval_of_its_correlation():
+    place = ["m", "h", "s"]
+    rows = [
+        (*place, "shared_feature_ratio", "surprise_gap_settled", -0.9, -0.99, -0.5, 0.01, 8),
+        (*place, "shared_feature_ratio", "nll", 0.9, 0.5, 0.99, 0.01, 8),
+        (*place, "fake_feature_ratio", "surprise_gap_settled", -0.9, -0.99, -0.5, 0.01, 8),
+    ]
+    doses = pl.DataFrame(rows, schema=DOSE_RESPONSE, orient="row")
+    made = judged({}, doses=doses)
+    assert dict(made.select("claim", "verdict").iter_rows()) == {
+        "less surprising, more shared": "holds",
+        "less surprising, fewer fake": "does not",
+    }
