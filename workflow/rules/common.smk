@@ -53,7 +53,6 @@ localrules:
     fetch_dataset,
     link_model,
     describe_model,
-    gather_table,
     summarise,
     draw_figures,
 

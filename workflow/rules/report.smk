@@ -1,4 +1,4 @@
-"""Gather the jobs' tidy tables once, and draw every figure from the gathered tables alone.
+"""Gather the jobs' tidy tables, summarise them, and draw every figure from these tables alone.
 
 IN   one Parquet per job, from the rules before
 OUT  results/{study}/tables/{table}.csv, SHA256SUMS
@@ -58,27 +58,12 @@ FIGURES = [
 ]
 
 
-rule gather_table:
-    input:
-        lambda wildcards: GATHERED[wildcards.table],
-    output:
-        "results/{study}/tables/{table}.csv",
-    log:
-        "results/logs/gather_table/{study}/{table}.log",
-    wildcard_constraints:
-        table=one_of(GATHERED),
-    conda:
-        "../../envs/plot.yaml"
-    params:
-        code=code_digest("gather_table"),
-    script:
-        "../scripts/gather_table.py"
-
-
 rule summarise:
+    # One job from the jobs' tables to the seal, so that no table lies about unsealed and is read.
     input:
-        expand("results/{study}/tables/{table}.csv", table=GATHERED, allow_missing=True),
+        **GATHERED,
     output:
+        **{table: f"results/{{study}}/tables/{table}.csv" for table in GATHERED},
         **{
             table: report(
                 f"results/{{study}}/tables/{table}.csv",
