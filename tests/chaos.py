@@ -31,6 +31,7 @@ MEAN = 12.0  # seconds from a start to its kill, on average: some fall into Snak
 
 
 AIMED = 1.0  # seconds that a kill may come after a job saved its state, at most
+STATEFUL = ["generate_corpus", "extract_activations", "train_sae"]  # in this order in a study
 
 
 def prepare(folder: Path) -> None:
@@ -71,13 +72,14 @@ def ended_before(process: subprocess.Popen, seconds: float) -> bool:
     return True
 
 
-def wait_for_state(process: subprocess.Popen, folder: Path) -> None:
-    """Until a job saves pieces or a checkpoint, or the study is done."""
+def wait_for_state(process: subprocess.Popen, folder: Path, rules: list[str]) -> None:
+    """Until a job of these rules saves pieces or a checkpoint, or the study is done."""
     begin = time.time()
+    patterns = ("checkpoint.safetensors", "[0-9]*.parquet")
     while process.poll() is None:
         with contextlib.suppress(FileNotFoundError):  # a job that ends removes its state
-            state = folder / "tests/tiny/state"
-            saved = [*state.rglob("checkpoint.safetensors"), *state.rglob("[0-9]*.parquet")]
+            states = [folder / "tests/tiny/state" / rule for rule in rules]
+            saved = [path for s in states for pattern in patterns for path in s.rglob(pattern)]
             if any(path.stat().st_mtime > begin for path in saved):
                 return
         time.sleep(0.01)
@@ -85,9 +87,10 @@ def wait_for_state(process: subprocess.Popen, folder: Path) -> None:
 
 def resumed(folder: Path) -> set[tuple[str, int]]:
     """Jobs that went on from their state, by log and time: each starts its log anew."""
+    logs = folder / "tests/tiny/results/logs"
     return {
-        (str(log), log.stat().st_mtime_ns)
-        for log in (folder / "tests/tiny/results/logs").rglob("*.log")
+        (str(log.relative_to(logs)), log.stat().st_mtime_ns)
+        for log in logs.rglob("*.log")
         if re.search("going on (after|from)", log.read_text())
     }
 
@@ -130,7 +133,9 @@ def main() -> None:
         for number in range(options.kills):
             with running(killed) as process:
                 if number % 2:
-                    wait_for_state(process, killed)
+                    # Training first, then what comes before it too.
+                    first = len(STATEFUL) - 1 - number // 2 % len(STATEFUL)
+                    wait_for_state(process, killed, STATEFUL[first:])
                     ended = ended_before(process, moments.uniform(0, AIMED))
                 else:
                     ended = ended_before(process, moments.expovariate(1 / MEAN))
@@ -155,6 +160,8 @@ def main() -> None:
             sys.exit(f"state was left behind: {state}")
     if not went_on:
         sys.exit(f"{survived} kills survived, but no job went on from its state")
+    for log, _ in sorted(went_on):
+        print(f"resumed: {log}")
     print(f"{survived} kills survived, {len(went_on)} jobs resumed, 0 results lost or changed")
 
 
