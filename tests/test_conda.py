@@ -167,6 +167,6 @@ def test_a_library_that_an_environment_lacks_is_not_found_elsewhere(
     copy = shutil.copytree(repository, tmp_path / "copy")
     plot = copy / "envs/plot.yaml"
     plot.write_text(re.sub(" +- polars==.*\n", "", plot.read_text()))
-    output = snakemake(copy, "results/tiny/tables/norms.csv", "--forcerun", "gather_table")
+    output = snakemake(copy, "results/tiny/tables/norms.csv", "--forcerun", "summarise")
     assert "ModuleNotFoundError: No module named 'polars'" in output, output[-4000:]
     assert output.endswith("exit 1")

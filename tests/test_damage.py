@@ -16,6 +16,7 @@ from faithful_sae.arrow import read_arrow, write_arrow
 from faithful_sae.checksums import SEAL, read_json, seal, verify, write_json
 from faithful_sae.contexts import Context, context_table
 from faithful_sae.corpus import SAMPLES
+from faithful_sae.digest import folder_stamp
 from faithful_sae.prepare import link_model
 from faithful_sae.sae import SAE
 from faithful_sae.shards import EVERY_POSITION, Shards
@@ -91,13 +92,24 @@ def model(folder: Path) -> tuple[Path, object]:
     return folder / "model.safetensors", read
 
 
+def models_seal(folder: Path) -> tuple[Path, object]:
+    return folder / SEAL, model(folder)[1]
+
+
+def tables_seal(folder: Path) -> tuple[Path, object]:
+    return folder / SEAL, gathered(folder)[1]
+
+
 def download(folder: Path) -> tuple[Path, object]:
     with zipfile.ZipFile(folder / "a.whl", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("package/text.txt", "once upon a time " * 20)
     return folder / "a.whl", lambda: read_member(folder / "a.whl", "package/text.txt")
 
 
-KINDS = [*(contexts, samples, shard, facts, table, gathered, weights, sae_config, model, download)]
+KINDS = [
+    *(contexts, samples, shard, facts, table, gathered, tables_seal),
+    *(weights, sae_config, model, models_seal, download),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,7 +126,7 @@ def test_a_flipped_bit_is_found_with_the_files_name_or_changes_nothing(
     try:
         found = read()
     except ValueError as error:
-        assert str(path.parent) in str(error)
+        assert str(path.parent) in str(error) and path.name in str(error)
     else:
         assert found == expected
 
@@ -123,7 +135,7 @@ def test_a_flipped_bit_is_found_with_the_files_name_or_changes_nothing(
 def test_a_cut_off_file_is_found(tmp_path, kind):
     path, read = kind(tmp_path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=str(path.parent)):
+    with pytest.raises(ValueError, match=rf"{path.parent}.*{path.name}"):
         read()
 
 
@@ -140,6 +152,59 @@ def test_a_seal_names_the_file_that_is_missing_or_changed(tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match="config.json is damaged .it is missing"):
         verify(tmp_path, without=".safetensors")
+
+
+def sealed_folder(folder: Path) -> None:
+    (folder / "sub").mkdir(parents=True)
+    for name in ("config.json", "sub/model.safetensors"):
+        (folder / name).write_text(name)
+    seal(folder)
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_a_seal_that_was_cut_at_a_line_accepts_nothing(tmp_path, lines):
+    sealed_folder(tmp_path)
+    whole = (tmp_path / SEAL).read_text().splitlines(keepends=True)
+    (tmp_path / SEAL).write_text("".join(whole[:lines]))
+    with pytest.raises(ValueError, match="is damaged .SHA256SUMS does not list it"):
+        verify(tmp_path)
+
+
+def test_a_file_that_was_not_sealed_is_refused_unless_it_is_hidden_or_passed_over(tmp_path):
+    sealed_folder(tmp_path)
+    (tmp_path / ".snakemake_timestamp").touch()
+    verify(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match="model.safetensors.index.json is damaged"):
+        verify(tmp_path)
+    verify(tmp_path, without=".index.json")
+    verify(tmp_path, tmp_path / "config.json")  # what else lies beside is not asked about
+
+
+def test_damage_in_a_folder_that_one_rule_makes_says_to_delete_the_folder(tmp_path):
+    """Without the file alone, Snakemake sees its output there and makes nothing anew."""
+    sealed_folder(tmp_path / "model")
+    (tmp_path / "model/config.json").write_text("other")
+    with pytest.raises(ValueError, match=f"delete the folder {tmp_path / 'model'} and run again"):
+        verify(tmp_path / "model")
+    with pytest.raises(ValueError, match="; delete it and run again"):
+        verify(tmp_path / "model", tmp_path / "model/config.json")
+
+
+def test_a_linked_models_subfolders_are_sealed_too(tmp_path):
+    for folder in ("mine/sub", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "model.safetensors").write_text("weights")
+    (tmp_path / "mine/linked").symlink_to(tmp_path / "elsewhere")
+    link_model(tmp_path / "mine", tmp_path / "model")
+    for folder in ("mine/sub", "elsewhere"):
+        before = folder_stamp(tmp_path / "mine")
+        verify(tmp_path / "model")
+        (tmp_path / folder / "model.safetensors").write_text("other weights")
+        with pytest.raises(ValueError, match="model.safetensors is damaged"):
+            verify(tmp_path / "model")
+        (tmp_path / folder / "model.safetensors").write_text("weights")
+        assert folder_stamp(tmp_path / "mine") != before
 
 
 def test_a_linked_model_that_was_sealed_before_is_sealed_anew(tmp_path):

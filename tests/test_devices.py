@@ -1,15 +1,28 @@
 """Every GPU job has a device of its own; the devices here are names, so no GPU is needed."""
 
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from repository import copy_repository
 
 from faithful_sae import devices
 from faithful_sae.devices import gpus
 
+# Stands for what asks for a device; a machine without them computes on its CPU afterwards.
+COMPUTING = """
+import sys, tempfile
+sys.path[:0] = {path!r}
+tempfile.tempdir = {folder!r}
+import os
+from faithful_sae.models import device
+device()
+print(os.environ["CUDA_VISIBLE_DEVICES"])
+"""
 JOB = """
 import sys, time
 sys.path[:0] = {path!r}
@@ -27,8 +40,11 @@ sys.stdin.readline()
 
 @pytest.fixture
 def job(tmp_path):
-    """Start a process that claims a device and holds it until its input closes."""
-    running = []
+    """Start a process that claims a device and holds it until its input closes.
+
+    It is killed after two minutes: what waits for its next line then reads that there is none.
+    """
+    running, timers = [], []
 
     def start(visible: str | None, **more: str) -> subprocess.Popen:
         names = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
@@ -47,9 +63,13 @@ def job(tmp_path):
                 env=environment,
             )
         )
+        timers.append(threading.Timer(120, running[-1].kill))
+        timers[-1].start()
         return running[-1]
 
     yield start
+    for timer in timers:
+        timer.cancel()
     for process in running:
         process.kill()
         process.communicate()
@@ -81,6 +101,39 @@ def test_a_job_that_ends_gives_its_device_back(job):
     assert claimed(first) == "3"
     first.communicate(input="\n")
     assert claimed(job("3")) == "3"
+
+
+def test_whoever_asks_for_the_device_to_compute_on_has_claimed_it(job, tmp_path):
+    held = claimed(job("70,71"))  # no machine has so many
+    code = COMPUTING.format(path=sys.path, folder=str(tmp_path))
+    environment = {k: v for k, v in os.environ.items() if k != "SLURM_JOB_ID"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"CUDA_VISIBLE_DEVICES": "70,71"},
+        capture_output=True,
+        text=True,
+    )
+    assert {held, done.stdout.strip()} == {"70", "71"}, done.stderr
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("visible", ["70", "70,71", ""])
+def test_snakemake_starts_as_many_gpu_jobs_as_there_are_devices(tmp_path, visible):
+    copy_repository(tmp_path)
+    # The first thing that a study does, since Snakemake tells its limits only when it works.
+    command = [sys.executable, "-m", "snakemake", "--directory", "tests/tiny", "--cores", "4"]
+    environment = {k: v for k, v in os.environ.items() if k != "SLURM_JOB_ID"}
+    done = subprocess.run(
+        [*command, "--until", "link_model"],
+        cwd=tmp_path,
+        env=environment | {"CUDA_VISIBLE_DEVICES": visible},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    (limit,) = re.findall(r"^Provided resources: (.*)$", said, flags=re.M) or [None]
+    assert limit == (f'gpu=Resource("gpu", {len(visible.split(","))})' if visible else None)
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

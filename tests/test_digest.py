@@ -1,5 +1,6 @@
 """The digest of a result's code changes with that code and with nothing else."""
 
+import ast
 import re
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ import pytest
 
 from faithful_sae import digest
 from faithful_sae.digest import script_digest
+from faithful_sae.state import State
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,6 +123,102 @@ def test_every_rule_carries_the_digest_of_its_own_script_but_pinned_downloads():
             name = re.match(r"rule (\w+)", rule).group(1)
             digests = re.findall(r'code_digest\("(\w+)"\)', rule)
             assert digests == ([] if name.startswith("fetch_") else [name])
+
+
+def names_from(tree: ast.Module, modules: set[str]) -> set[str]:
+    """What a file imports from these modules of the library."""
+    return {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if (node.module or "") in {f"faithful_sae.{name}" for name in modules}
+        or (node.module == "faithful_sae" and alias.name in modules)
+    }
+
+
+def values_used(tree: ast.Module, names: set[str]) -> list[str]:
+    """Where something called `name` or `name.method` gives a value that is put to use.
+
+    Calls that stand alone, as statements, give none; an object that they are made on may be kept
+    under a name, and handed to a function, of which the same must hold.
+    """
+    kept = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value.func) in names
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    allowed = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            allowed |= {id(part) for part in ast.walk(node.value.func)}
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            if {t.id for t in node.targets if isinstance(t, ast.Name)} & kept:
+                allowed |= {id(node.value.func), *map(id, node.targets)}
+        elif isinstance(node, ast.arg) and node.annotation:
+            allowed |= {id(part) for part in ast.walk(node.annotation)}
+    handed = [
+        argument
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for argument in node.args
+        if isinstance(argument, ast.Name) and argument.id in kept
+    ]
+    allowed |= set(map(id, handed))
+    return [
+        f"line {node.lineno}: {node.id}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in names | kept and id(node) not in allowed
+    ]
+
+
+def test_what_counts_as_without_effect_gives_no_value_to_anything_that_counts():
+    assert digest.WITHOUT_EFFECT
+    library = {path.stem: path for path in digest.LIBRARY.glob("*.py")}
+    counting = {path for stem, path in library.items() if stem not in digest.WITHOUT_EFFECT}
+    for path in counting | set((ROOT / "workflow/scripts").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        names = names_from(tree, digest.WITHOUT_EFFECT)
+        if path.stem == "state":  # which asks where a job runs to decide what it goes on from
+            names.discard("gpus")
+        used = values_used(tree, names)
+        assert not used, f"{path.name}, {', '.join(used)}: its module must count"
+
+
+def test_every_script_with_state_fingerprints_its_params_and_its_inputs():
+    with_state = {
+        name
+        for file in (ROOT / "workflow/rules").glob("*.smk")
+        for name, rule in re.findall(r"^rule (\w+):\n((?:(?!^rule ).*\n)*)", file.read_text(), re.M)
+        if re.search(r"^ +state=", rule, re.M)
+    }
+    assert {"generate_corpus", "extract_activations", "train_sae"} <= with_state
+    for script in (ROOT / "workflow/scripts").glob("*.py"):
+        states = [
+            [*map(ast.unparse, node.args)]
+            for node in ast.walk(ast.parse(script.read_text()))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "State"
+        ]
+        assert len(states) == (script.stem in with_state), script.name
+        for folder, params, inputs, *_ in states:
+            assert re.fullmatch(r"Path\((snakemake\.)?params\.state\)", folder), script.name
+            assert re.fullmatch(r"dict\((snakemake\.)?params\.items\(\)\)", params), script.name
+            assert inputs == "map(Path, snakemake.input)", script.name
+
+
+def test_the_state_of_a_job_whose_input_folder_holds_other_contents_is_ignored(tmp_path, capfd):
+    """A folder is a model: equal names and sizes are not equal weights."""
+    (tmp_path / "model/sub").mkdir(parents=True)
+    (tmp_path / "model/sub/weights").write_text("1")
+    State(tmp_path / "state", {}, [tmp_path / "model"]).save({}, {"done": 7})
+    assert State(tmp_path / "state", {}, [tmp_path / "model"]).load()[1] == {"done": 7}
+    (tmp_path / "model/sub/weights").write_text("2")
+    assert State(tmp_path / "state", {}, [tmp_path / "model"]).load() is None
+    assert "model changed" in capfd.readouterr().err
 
 
 def test_the_stamp_of_a_folder_changes_with_any_file_and_with_nothing_else(tmp_path):

@@ -20,16 +20,16 @@ def mount(*arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
-def disk(tmp_path) -> Path:
-    """A disk of its own for the results of a copy of the repository."""
+def disk(tmp_path, request) -> Path:
+    """A disk of its own for the results, or another folder, of a copy of the repository."""
     copy_repository(tmp_path)
-    results = tmp_path / "tests/tiny/results"
-    results.mkdir()
-    done = mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(results))
+    folder = tmp_path / "tests/tiny" / getattr(request, "param", "results")
+    folder.mkdir()
+    done = mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder))
     if done.returncode:
         pytest.skip(f"this machine mounts no tmpfs: {done.stderr.strip()}")
-    yield results
-    subprocess.run(["umount", str(results)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def resize(disk: Path, kilobytes: int) -> None:
@@ -68,3 +68,17 @@ def test_a_full_disk_is_named_and_costs_nothing_but_time(disk):
     assert output.endswith("exit 0"), output[-3000:]
     assert second.with_name("sae_weights.safetensors").read_bytes() == expected
     assert not [path for path in (tiny / "state").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("disk", ["state"], indirect=True)
+def test_state_that_does_not_fit_is_named_and_the_job_is_done_once_there_is_room(disk):
+    resize(disk, 32)  # room for locks and fingerprints, not for a piece of activations
+    output = run(disk)
+    assert output.endswith("exit 1")
+    assert "No space left on device" in output
+    assert not list(disk.rglob("*.partial"))
+    assert not list(disk.parent.glob("results/tiny/tiny/notes/resid_pre.1/*/shard*"))
+    resize(disk, 64 * 1024)
+    output = run(disk)
+    assert output.endswith("exit 0"), output[-3000:]
+    assert not [path for path in disk.rglob("*") if path.is_file()]

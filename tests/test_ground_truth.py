@@ -124,7 +124,9 @@ def tables():
             fake, [*coordinates, "level", "frequency", "metric", "value"], orient="row"
         ).with_columns(random_input=pl.lit("uniform-tokens"), cut=pl.lit("absolute")),
     )
-    return [t.with_columns(model=pl.lit("known"), hook=pl.lit("resid_pre.0")) for t in made]
+    place = {"model": pl.lit("known"), "hook": pl.lit("resid_pre.0")}
+    names = ("recovery", "similarity", "fake_features")
+    return {name: t.with_columns(**place) for name, t in zip(names, made, strict=True)}
 
 
 def value(table, measure, truth, compared, frequency=None):
@@ -139,7 +141,7 @@ def value(table, measure, truth, compared, frequency=None):
 
 
 def test_every_measure_is_held_against_its_truth_in_every_comparison():
-    table = ground_truth(*tables(), min_activation=0.5)
+    table = ground_truth(tables(), min_activation=0.5)
     for compared in COMPARED:
         assert value(table, "shared_feature_ratio", "recovered_features", compared) == (1, 6)
         alive = value(table, "shared_feature_ratio_alive", "recovered_features", compared)
@@ -159,8 +161,8 @@ def test_every_measure_is_held_against_its_truth_in_every_comparison():
 
 def test_models_are_not_mixed():
     made = tables()
-    two = [pl.concat([t, t.with_columns(model=pl.lit("other"))]) for t in made]
-    table = ground_truth(*two, min_activation=0.5)
+    two = {name: pl.concat([t, t.with_columns(model=pl.lit("other"))]) for name, t in made.items()}
+    table = ground_truth(two, min_activation=0.5)
     for _, part in table.group_by("model"):
         assert part["cells"].unique().to_list() == [6]
     assert table["model"].n_unique() == 2
@@ -168,5 +170,5 @@ def test_models_are_not_mixed():
 
 def test_the_order_of_rows_changes_nothing():
     made = tables()
-    shuffled = [t.sample(fraction=1, shuffle=True, seed=3) for t in made]
-    assert ground_truth(*shuffled, 0.5).equals(ground_truth(*made, 0.5))
+    shuffled = {n: t.sample(fraction=1, shuffle=True, seed=3) for n, t in made.items()}
+    assert ground_truth(shuffled, 0.5).equals(ground_truth(made, 0.5))

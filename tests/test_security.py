@@ -45,7 +45,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_loaded(tmp_path):
     folder, evidence = tmp_path / "sae", tmp_path / "ran"
     SAE.untrained(d_in=3, d_sae=4, k=2, seed=0).save(folder, {})
     (folder / "sae_weights.safetensors").write_bytes(pickle.dumps(Planted(evidence)))
-    with pytest.raises(ValueError, match="sae is damaged"):
+    with pytest.raises(ValueError, match="sae_weights.safetensors is damaged"):
         SAE.load(folder)
     State(tmp_path / "state", {}, []).save({}, {})
     (tmp_path / "state" / CHECKPOINT).write_bytes(pickle.dumps(Planted(evidence)))
@@ -84,6 +84,57 @@ def test_a_models_own_code_is_not_run(tmp_path):
     load_tokenizer(folder)
     describe_model("x", folder, 0, [1])
     assert not evidence.exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "models.load_model(folder)",
+        "models.load_tokenizer(folder)",
+        "prepare.randomize(folder, folder.with_name('random'), 0)",
+        "prepare.describe_model('x', folder, 0, [1])",
+    ],
+)
+def test_a_model_of_an_unknown_type_is_refused_without_asking(tmp_path, call):
+    """There only its own code could help; transformers would ask whether to run it."""
+    folder, evidence = tmp_path / "model", tmp_path / "ran"
+    folder.mkdir()
+    code = (
+        f"from pathlib import Path\nPath({str(evidence)!r}).touch()\n"
+        "from transformers import PretrainedConfig\n"
+        "class X(PretrainedConfig):\n    model_type = 'unknown'\n"
+    )
+    for name in ("configuration_x.py", "modeling_x.py", "tokenization_x.py"):
+        (folder / name).write_text(code)
+    models = {"AutoConfig": "configuration_x.X", "AutoModelForCausalLM": "modeling_x.X"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "unknown", "auto_map": models}))
+    tokenizers = {"AutoTokenizer": ["tokenization_x.X", None]}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": tokenizers}))
+    program = (
+        f"import sys; sys.path[:0] = {[str(ROOT / 'src')]!r}\n"
+        "from pathlib import Path\nfrom faithful_sae import models, prepare\n"
+        f"folder = Path({str(folder)!r})\n{call}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input="y\n", capture_output=True, text=True
+    )
+    assert not evidence.exists()
+    assert done.returncode and "[y/N]" not in done.stdout + done.stderr
+    assert "trust_remote_code" in done.stderr
+
+
+def test_every_call_that_could_run_a_models_code_says_no():
+    calls = [
+        node
+        for file in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and re.fullmatch(r"Auto\w+\.from_(pretrained|config)", ast.unparse(node.func))
+    ]
+    assert len(calls) >= 8
+    for call in calls:
+        given = ast.unparse(call)
+        assert "trust_remote_code=False" in given or "**source" in given, given
 
 
 def test_an_archives_member_cannot_be_written_anywhere(tmp_path):

@@ -125,7 +125,7 @@ def test_a_study_runs_through_slurm_with_small_jobs_together_and_tiny_ones_here(
     rules = [job.comment for job in jobs]
     assert sum("train_sae" in rule for rule in rules) == 2
     assert sum("evaluations" in rule for rule in rules) == 2
-    assert not any("gather_table" in rule or "draw_figures" in rule for rule in rules)
+    assert not any("summarise" in rule or "draw_figures" in rule for rule in rules)
 
 
 def test_a_failure_names_the_logs_of_the_rule_and_of_slurm(study, cluster):

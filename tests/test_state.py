@@ -26,13 +26,13 @@ from faithful_sae.trainer import SAEConfig
 POSITIONS = Positions(skip_first=1, max_norm=None)
 CONFIG = SAEConfig(
     architecture="topk",
-    expansion=2,
-    k=2,
+    expansion=8,
+    k=1,  # so few of so many that some die, and the auxiliary loss takes part
     encoder_bias=True,
     training_tokens=64 * 60,
     batch_size=64,
     lr=1e-2,
-    dead_after=200,  # so that the auxiliary loss takes part
+    dead_after=200,
 )
 
 
@@ -62,12 +62,14 @@ def killed_after(saves: int, monkeypatch) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA adds up in no fixed order")
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk"])
-@pytest.mark.parametrize("saves", [1, 17, 59])
+@pytest.mark.parametrize("saves", [5, 17, 59])
 def test_training_killed_at_any_step_ends_with_the_same_bits(
     paths, tmp_path, monkeypatch, architecture, saves
 ):
     config = SAEConfig(**vars(CONFIG) | {"architecture": architecture})
     expected, table = train_sae(Shards(paths, POSITIONS), config, seed=3)
+    for step in (saves, saves + 1):  # dead latents, and so their counters, matter on both sides
+        assert table.filter(table["step"] == step)["auxiliary_loss"].item() > 0
     with monkeypatch.context() as patch:
         killed_after(saves, patch)
         state = State(tmp_path / "state", vars(config), paths, minutes=0)  # after every step

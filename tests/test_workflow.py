@@ -171,7 +171,7 @@ def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
 
 
 # What an edit makes Snakemake plan: name -> (file, old text, new text, rules).
-CONFIG, REPORT = "tests/tiny/config.yaml", {"gather_table", "summarise", "draw_figures"}
+CONFIG, REPORT = "tests/tiny/config.yaml", {"summarise", "draw_figures"}
 ABOUT_SAES = {"reconstruction", "similarity", "similarity_between_corpora", "fake_features"}
 TRAINING = {"train_sae", "probing"} | ABOUT_SAES | REPORT
 ACTIVATIONS = {"extract_activations", "activation_statistics", "probing_baselines"} | TRAINING
@@ -361,6 +361,20 @@ def test_a_damaged_shard_is_named_and_no_sae_is_left(study, edit):
         weights.write_bytes(kept)
 
 
+def test_a_table_that_was_damaged_is_refused_by_name_and_never_summarised(study):
+    path = study / "tests/tiny/results/tiny/tables/reconstruction.csv"
+    whole = path.read_bytes()
+    seal = path.with_name("SHA256SUMS").read_bytes()
+    digit = whole.rindex(b".") + 1
+    path.write_bytes(whole[:digit] + b"%d" % (9 - int(whole[digit:][:1])) + whole[digit + 1 :])
+    output = snakemake(study, "-R", "draw_figures", "--cores", "1", "--show-failed-logs")
+    assert "reconstruction.csv is damaged" in output and output.endswith("exit 1")
+    output = snakemake(study, "-R", "summarise", "--cores", "1")
+    assert output.endswith("exit 0"), output[-3000:]
+    assert path.read_bytes() == whole  # gathered anew, from tables that carry digests
+    assert path.with_name("SHA256SUMS").read_bytes() == seal
+
+
 def test_a_study_of_one_seed_one_corpus_and_no_task_has_its_tables_and_figures(study, edit):
     edit("tests/tiny/config.yaml", "study: tiny", "study: single")
     edit("tests/tiny/config.yaml", "seeds: [0, 1]", "seeds: [0]")
@@ -390,7 +404,7 @@ def test_a_small_study_of_known_features_has_its_tables_and_figures(study, tmp_p
     assert {path.stem for path in (results / "tables").iterdir()} == {
         "SHA256SUMS",
         *("activation_statistics", "training", "similarity", "fake_features"),
-        *("firing_frequencies", "recovery", "ground_truth", "summary"),
+        *("firing_frequencies", "recovery", "ground_truth", "summary", "differences", "claims"),
     }
     summary = pl.read_csv(results / "tables/summary.csv")
     wanted = {"recovered_features", "truly_fake_ratio", "shared_feature_ratio"}
@@ -423,7 +437,7 @@ def test_a_fresh_clone_runs_its_study_although_its_tables_are_published(tmp_path
         ),
     )
     jobs = planned(snakemake(tmp_path, "-n", directory="."))
-    assert jobs["train_sae"] == 12 and jobs["generate_corpus"] == 1 and jobs["gather_table"] == 10
+    assert jobs["train_sae"] == 12 and jobs["generate_corpus"] == 1
     figure = "results/demo/figures/shared_features.png"
     redrawn = snakemake(tmp_path, "-n", figure, "-R", "draw_figures", directory=".")
     assert set(planned(redrawn)) <= {"summarise", "draw_figures"}  # of the published tables alone

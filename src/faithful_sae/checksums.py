@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from faithful_sae.files import written_whole
+from faithful_sae.files import files_below, written_whole
 
 SEAL = "SHA256SUMS"  # as `sha256sum --check` reads it
 
 
-def damage(path: Path, reason: str) -> ValueError:
-    return ValueError(f"{path} is damaged ({reason}); delete it and run again to make it anew.")
+def damage(path: Path, reason: str, folder: Path | None = None) -> ValueError:
+    """What to raise for a damaged file; `folder`: the rule's output, if that is not the file."""
+    what = f"the folder {folder}" if folder else "it"
+    return ValueError(f"{path} is damaged ({reason}); delete {what} and run again to make it anew.")
 
 
 def file_digest(path: Path) -> str:
@@ -22,30 +25,49 @@ def file_digest(path: Path) -> str:
 
 def seal(folder: Path, *files: Path) -> None:
     """Write the digests of files in the folder, of all if none is named, for `verify`."""
-    files = files or tuple(p for p in folder.rglob("*") if p.is_file() and p != folder / SEAL)
+    files = files or tuple(path for path in files_below(folder) if path != folder / SEAL)
     with written_whole(folder / SEAL) as temporary:
         temporary.write_text(
             "".join(f"{file_digest(path)}  {path.relative_to(folder)}\n" for path in sorted(files))
         )
 
 
-def verify(folder: Path, *, without: str = "") -> None:
-    """Check the files of a sealed folder; names that end in `without` are passed over.
+def verify(folder: Path, *files: Path, without: str = "") -> None:
+    """Check files of a sealed folder, all if none is named; those that end in `without` are not.
 
-    Raises ValueError naming the file that was changed or is missing. A folder without a seal, one
-    that the workflow did not make, is taken as it is.
+    Raises ValueError naming the file that was changed, is missing or was not there when the folder
+    was sealed. A folder without a seal, one that the workflow did not make, is taken as it is.
     """
     if not (folder / SEAL).exists():
         return
-    for line in (folder / SEAL).read_text().splitlines():
-        digest, _, name = line.partition("  ")
+    whole = None if files else folder
+    sealed = _read_seal(folder, whole)
+    paths = set(files) or {*files_below(folder), *(folder / name for name in sealed)}
+    for path in sorted(paths - {folder / SEAL}):
+        name = str(path.relative_to(folder))
         if without and name.endswith(without):
             continue
-        path = folder / name
         if not path.is_file():
-            raise damage(path, "it is missing")
-        if file_digest(path) != digest:
-            raise damage(path, f"it differs from {SEAL}")
+            raise damage(path, f"it is missing beside {SEAL}", whole)
+        if name not in sealed:
+            raise damage(path, f"{SEAL} does not list it", whole)
+        if file_digest(path) != sealed[name]:
+            raise damage(path, f"it differs from {SEAL}", whole)
+
+
+def _read_seal(folder: Path, whole: Path | None) -> dict[str, str]:
+    """Digest of each file that a seal lists, by its path in the folder."""
+    try:
+        lines = (folder / SEAL).read_text().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise damage(folder / SEAL, "it is no text", whole) from error
+    sealed = {}
+    for line in filter(None, lines):
+        digest, _, name = line.partition("  ")
+        if not (re.fullmatch("[0-9a-f]{64}", digest) and name):
+            raise damage(folder / SEAL, f"it holds {line!r}", whole)
+        sealed[name] = digest
+    return sealed
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

@@ -9,6 +9,8 @@ import ast
 import hashlib
 from pathlib import Path
 
+from faithful_sae.files import files_below
+
 LIBRARY = Path(__file__).parent
 # What is said about a job, and where it runs, cannot change its result.
 WITHOUT_EFFECT = {"progress", "devices"}
@@ -37,8 +39,10 @@ def script_digest(script: Path) -> str:
 
 def folder_stamp(folder: Path) -> str:
     """What a local folder holds, by its files' names, sizes and times, 12 hex digits."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    stamps = [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    stamps = [
+        (str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in files_below(folder)
+    ]
     return hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]
 
 

@@ -1,25 +1,79 @@
 """Files that are there whole or not at all."""
 
+import glob
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FORGOTTEN = 24 * 3600  # seconds without a change that make another machine's temporary litter
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Temporary name beside `path`, renamed to it at the end and removed if anything fails."""
+    """Temporary name beside `path`, renamed to it at the end and removed if anything fails.
+
+    Two processes that write the same file do not meet: each has a temporary of its own, and the
+    one that ends last wins. What killed ones left is cleared away first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Always the same name, so that the next run clears away what a killed one left.
-    folder = path.parent / f".{path.name}.partial"
-    shutil.rmtree(folder, ignore_errors=True)
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if _abandoned(other):
+            shutil.rmtree(other, ignore_errors=True)
+    folder = path.parent / f".{path.name}.{os.uname().nodename}.{os.getpid()}.partial"
     folder.mkdir()
     try:
         yield folder / path.name
-        with open(folder / path.name, "rb") as file:
-            os.fsync(file.fileno())  # else a machine that crashes can leave a name without content
+        _sync(folder / path.name)  # else a machine that crashes can leave a name without content
         os.replace(folder / path.name, path)
+        _sync(path.parent)  # else it can lose the name
     finally:
         shutil.rmtree(folder)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder and of its subfolders, linked ones too, in order of their paths.
+
+    Hidden ones are no content: Snakemake and file managers put them anywhere.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+def _abandoned(temporary: Path) -> bool:
+    """Whether the process that a temporary is named after no longer writes it."""
+    machine, pid = temporary.name.removesuffix(".partial").rsplit(".", 1)
+    if not machine.endswith(f".{os.uname().nodename}"):
+        try:
+            changed = max(path.stat().st_mtime for path in [temporary, *temporary.iterdir()])
+        except FileNotFoundError:  # its writer has just ended
+            return False
+        return time.time() - changed > FORGOTTEN
+    return int(pid) == os.getpid() or not _runs(int(pid))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:  # a zombie, which nobody waits for in many containers, has a number and writes nothing
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return not Path("/proc/self").exists()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ similarities).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -50,19 +51,16 @@ SCHEMA = {
 }
 
 
-def ground_truth(
-    recovery: pl.DataFrame,
-    similarity: pl.DataFrame,
-    fake_features: pl.DataFrame,
-    min_activation: float,
-) -> pl.DataFrame:
+def ground_truth(tables: Mapping[str, pl.DataFrame], min_activation: float) -> pl.DataFrame:
     """Spearman correlation of each measure with its truth over cells: columns of SCHEMA.
 
     Of every pair in TRACKED and every set of cells in COMPARED; the Fake Feature Ratio at every
     frequency cut that was measured (and at the study's `min_activation`), since no cut is right by
-    itself. Arguments are the gathered tables of these names.
+    itself. `tables` are the gathered recovery, similarity and fake_features.
     """
-    cells = _cells(recovery, similarity, fake_features, min_activation)
+    cells = _cells(
+        tables["recovery"], tables["similarity"], tables["fake_features"], min_activation
+    )
     rows = []
     for (model, hook), place in cells.group_by("model", "hook", maintain_order=True):
         for measure, truth in TRACKED:

@@ -34,7 +34,11 @@ def load_model(folder: Path) -> Any:
     verify(folder)
     logging.disable_progress_bar()  # it floods log files
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,  # unset, transformers asks on standard input
     )
     return use_linear(model.eval().requires_grad_(False).to(device()))
 
@@ -44,7 +48,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     verify(folder, without=".safetensors")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:

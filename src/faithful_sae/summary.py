@@ -8,6 +8,7 @@ import polars as pl
 
 from faithful_sae.claims import claims
 from faithful_sae.comparisons import differences, dose_response, paired_differences
+from faithful_sae.ground_truth import ground_truth
 from faithful_sae.headline import GROUP, Headline, headline
 from faithful_sae.statistics import pair_interval, seed_interval
 
@@ -33,7 +34,8 @@ def summarise(
     """Tables made from a study's gathered `tables`, by name.
 
     summary: mean and 95 % interval over seeds of every headline metric (`headline.headline`).
-    differences, dose_response, claims: see the functions of these names.
+    differences, dose_response, claims, and for known features ground_truth: see the functions of
+    these names.
 
     texts: corpus -> the outside texts it holds; the first is the reference, with which the others
     are compared.  models, saes: those that claims are about, that is no controls.
@@ -43,13 +45,14 @@ def summarise(
     paired = paired_differences(values, reference)
     means, each = summary(values), differences(paired)
     response = dose_response(means, tables.get("corpus_statistics", NO_STATISTICS))
+    known = {"ground_truth": ground_truth(tables, min_activation)} if "recovery" in tables else {}
     outside = [corpus for corpus, held in texts.items() if held and corpus != reference]
     return {
         "summary": means,
         "differences": each,
         "dose_response": response,
         "claims": claims(paired, each, response, outside, models, saes),
-    }
+    } | known
 
 
 def summary(values: Headline) -> pl.DataFrame:

@@ -46,10 +46,10 @@ def read_tables(paths: Sequence[Path]) -> dict[str, pl.DataFrame]:
 
     Raises ValueError naming the table that was changed.
     """
-    for path in paths:
-        if path.name == SEAL:
-            verify(path.parent)
-    return {path.stem: read_csv(path) for path in paths if path.name != SEAL}
+    tables = [path for path in paths if path.name != SEAL]
+    for seal in set(paths) - set(tables):
+        verify(seal.parent, *(path for path in tables if path.parent == seal.parent))
+    return {path.stem: read_csv(path) for path in tables}
 
 
 def write_csv(table: pl.DataFrame, path: Path) -> None:

@@ -59,8 +59,6 @@ localrules:
     fetch_dataset,
     link_model,
     describe_model,
-    gather_table,
-    ground_truth,
     summarise,
     draw_figures,
 

@@ -3,7 +3,6 @@
 IN   the config alone
 OUT  results/{study}/{model}/{corpus}/{hook}/{split}/shard{shard}.parquet
      results/{study}/{model}/{corpus}/{hook}/{sae}/recovery.parquet
-     results/{study}/tables/ground_truth.csv
 """
 
 
@@ -54,23 +53,3 @@ rule recovery:
         code=code_digest("recovery"),
     script:
         "../scripts/recovery.py"
-
-
-rule ground_truth:
-    input:
-        recovery="results/{study}/tables/recovery.csv",
-        similarity="results/{study}/tables/similarity.csv",
-        fake_features="results/{study}/tables/fake_features.csv",
-    output:
-        "results/{study}/tables/ground_truth.csv",
-    log:
-        "results/logs/ground_truth/{study}.log",
-    conda:
-        "../../envs/plot.yaml"
-    params:
-        min_activation=lookup(
-            dpath="evaluations/fake_features/min_activation", within=config
-        ),
-        code=code_digest("ground_truth"),
-    script:
-        "../scripts/ground_truth.py"

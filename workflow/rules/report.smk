@@ -1,11 +1,11 @@
-"""Gather the jobs' tidy tables once, and draw every figure from the gathered tables alone.
+"""Gather the jobs' tidy tables, summarise them, and draw every figure from these tables alone.
 
 IN   one Parquet per job, from the rules before
 OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
 """
 
-# What each table is gathered from; `ground_truth` and SUMMARIES are made from these.
+# What each table is gathered from; SUMMARIES are made from these.
 GATHERED = {
     "activation_statistics": gathered("{hook}/activation_statistics"),
     "training": gathered("{hook}/{sae}/seed{seed}/training"),
@@ -28,9 +28,13 @@ if TASKS:
         *gathered("{hook}/{sae}/probing"),
         *gathered("{hook}/probing", corpus="probing-baselines"),
     ]
-SUMMARISED = [*GATHERED, *(["ground_truth"] if KNOWN else [])]
-SUMMARIES = ["summary", "differences", "dose_response", "claims"]
-TABLES = [*SUMMARISED, *SUMMARIES]
+SUMMARIES = [
+    "summary",
+    "differences",
+    "claims",
+    "dose_response" if LANGUAGE_MODELS else "ground_truth",
+]
+TABLES = [*GATHERED, *SUMMARIES]
 # The outside texts that each corpus holds; a model's writing holds none.
 WRITTEN = sources("corpora", "faithful", "written_by")
 WRITTEN += [corpus for corpus in CORPORA if config["corpora"][corpus].get("shift") == 0]
@@ -61,29 +65,12 @@ FIGURES = [
 ]
 
 
-rule gather_table:
-    input:
-        lambda wildcards: GATHERED[wildcards.table],
-    output:
-        "results/{study}/tables/{table}.csv",
-    log:
-        "results/logs/gather_table/{study}/{table}.log",
-    wildcard_constraints:
-        table=one_of(GATHERED),
-    conda:
-        "../../envs/plot.yaml"
-    params:
-        code=code_digest("gather_table"),
-    script:
-        "../scripts/gather_table.py"
-
-
 rule summarise:
+    # One job from the jobs' tables to the seal, so that no table lies about unsealed and is read.
     input:
-        expand(
-            "results/{study}/tables/{table}.csv", table=SUMMARISED, allow_missing=True
-        ),
+        **GATHERED,
     output:
+        **{table: f"results/{{study}}/tables/{table}.csv" for table in GATHERED},
         **{
             table: report(
                 f"results/{{study}}/tables/{table}.csv",

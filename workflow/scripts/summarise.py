@@ -1,4 +1,4 @@
-"""Summarise a study: headline metrics, differences between corpora, doses, claims."""
+"""Gather a study's tables and summarise them: headline metrics, differences, doses, claims."""
 
 import sys
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from faithful_sae.checksums import seal
 from faithful_sae.summary import summarise
-from faithful_sae.tables import read_csv, write_csv
+from faithful_sae.tables import gather, write_csv
 
 params = snakemake.params
-gathered = [Path(path) for path in snakemake.input]
-made = [Path(path) for name, path in snakemake.output.items() if name != "sums"]
-tables = summarise(
-    {path.stem: read_csv(path) for path in gathered},
+tables = {name: gather([Path(path) for path in paths]) for name, paths in snakemake.input.items()}
+tables |= summarise(
+    tables,
     texts=params.texts,
     models=params.models,
     saes=params.saes,
     frequency=params.frequency,
     min_activation=params.min_activation,
 )
-for path in made:
-    write_csv(tables[path.stem], path)
-seal(made[0].parent, *made, *gathered)
+paths = {name: Path(path) for name, path in snakemake.output.items() if name != "sums"}
+for name, path in paths.items():
+    write_csv(tables[name], path)
+seal(Path(snakemake.output.sums).parent, *paths.values())

@@ -1,0 +1,35 @@
+"""The Slurm profile, as Snakemake itself reads it; on a Slurm of its own in test_slurm.py."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from repository import ROOT
+
+pytestmark = pytest.mark.workflow
+SLURM = ROOT / "workflow/profiles/slurm"
+
+
+def test_a_job_that_failed_asks_for_more_memory_and_time_each_time(tmp_path):
+    """Rules of the profile's names that always fail, run here: what they ask for is printed."""
+    profile = yaml.safe_load((SLURM / "config.yaml").read_text())
+    rules = ["needs_no_gpu", *profile["set-resources"]]
+    text = f"rule all:\n    input: {rules!r}\n"
+    for rule in rules:
+        text += f'rule {rule}:\n    output: "{rule}"\n    shell: "exit 1"\n'
+    (tmp_path / "Snakefile").write_text(text)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--keep-going"]
+    command += ["--workflow-profile", str(SLURM), "--executor", "local", "--latency-wait", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    for rule in rules:
+        jobs = rf"^localrule {rule}:\n(?:    .*\n)*"
+        blocks = re.findall(jobs, done.stdout + done.stderr, flags=re.M)
+        asked = {
+            name: [int(re.search(rf"\b{name}=(\d+)", block).group(1)) for block in blocks]
+            for name in ("mem_mb", "runtime")
+        }
+        for amounts in asked.values():
+            assert len(amounts) == 1 + profile["retries"] >= 2, (rule, asked)
+            assert amounts == sorted(set(amounts)), (rule, asked)
