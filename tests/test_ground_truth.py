@@ -58,7 +58,7 @@ def test_what_does_not_vary_has_no_correlation_and_few_cells_no_interval():
     three = rank_correlation(frame([1, 2, 3], [2, 1, 3]), "x", "y", [])
     assert three.mean == pytest.approx(0.5) and math.isnan(three.low)
     perfect = rank_correlation(frame([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]), "x", "y", [])
-    assert perfect.mean == 1 and math.isnan(perfect.low)
+    assert perfect.mean == 1 and perfect.low < 0 < perfect.high < 1  # five cells say little
     empty = rank_correlation(frame([math.nan], [1.0]), "x", "y", [])
     assert math.isnan(empty.mean) and empty.seeds == 0
 
