@@ -15,11 +15,12 @@ from faithful_sae.devices import gpus
 
 # Stands for what asks for a device; a machine without them computes on its CPU afterwards.
 COMPUTING = """
-import sys, tempfile
+import os, sys
 sys.path[:0] = {path!r}
-tempfile.tempdir = {folder!r}
-import os
+from pathlib import Path
+from faithful_sae import devices
 from faithful_sae.models import device
+devices.LOCKS = Path({folder!r})
 device()
 print(os.environ["CUDA_VISIBLE_DEVICES"])
 """

@@ -404,7 +404,7 @@ def test_a_small_study_of_known_features_has_its_tables_and_figures(study, tmp_p
     assert {path.stem for path in (results / "tables").iterdir()} == {
         "SHA256SUMS",
         *("activation_statistics", "training", "similarity", "fake_features"),
-        *("firing_frequencies", "recovery", "ground_truth", "summary", "differences", "claims"),
+        *("firing_frequencies", "recovery", "ground_truth", "summary", "differences"),
     }
     summary = pl.read_csv(results / "tables/summary.csv")
     wanted = {"recovered_features", "truly_fake_ratio", "shared_feature_ratio"}

@@ -206,13 +206,16 @@ def fake_features_of_seeds(
     """`fake_features` and `firing_table` of every seed, with a column `seed`.
 
     Absolute cuts at MULTIPLES of the study's `min_activation`, and the QUANTILES of each latent's
-    own activations on held-out text; over FREQUENCIES and the study's own. The table of every
-    latent is of the study's cut alone.
+    own activations on held-out text. Over FREQUENCIES and the study's own; the multiples at the
+    latter alone, since a row for each pair of cuts would be most of a study's tables. The table of
+    every latent is of the study's cut alone.
     """
     levels = sorted({multiple * float(min_activation) for multiple in MULTIPLES})
     cuts = [("absolute", level) for level in levels] + [("own_quantile", q) for q in QUANTILES]
     frequencies = sorted({*FREQUENCIES, frequency})
     headline = levels.index(min_activation)
+    at_multiples = (pl.col("cut") == "absolute") & (pl.col("level") != levels[headline])
+    wanted = ~at_multiples | pl.col("frequency").is_null() | (pl.col("frequency") == frequency)
     metrics, firing = [], []
     for seed, sae in saes.items():
         fired = list(firings(sae, heldout.batches()))
@@ -227,7 +230,7 @@ def fake_features_of_seeds(
         }
         seed_column = pl.lit(seed).alias("seed")
         table = fake_features(on_random, on_text, sae.k, cuts, frequencies)
-        metrics.append(table.with_columns(seed_column))
+        metrics.append(table.filter(wanted).with_columns(seed_column))
         at_headline = {name: rows[headline] for name, rows in on_random.items()}
         table = firing_table(at_headline, on_text[headline], levels[headline])
         firing.append(table.with_columns(seed_column))

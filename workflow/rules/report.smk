@@ -31,8 +31,7 @@ if TASKS:
 SUMMARIES = [
     "summary",
     "differences",
-    "claims",
-    "dose_response" if LANGUAGE_MODELS else "ground_truth",
+    *(["dose_response", "claims"] if LANGUAGE_MODELS else ["ground_truth"]),
 ]
 TABLES = [*GATHERED, *SUMMARIES]
 # The outside texts that each corpus holds; a model's writing holds none.
@@ -47,7 +46,7 @@ EVIDENCE = {
     "models": [m for m in MODELS if config["models"][m].get("model") not in MODELS],
     "saes": [sae for sae in SAES if config["saes"][sae]["training_tokens"]],
 }
-COMPARABLE = EVIDENCE["saes"] and any(TEXTS[corpus] for corpus in CORPORA[1:])
+COMPARABLE = LANGUAGE_MODELS and EVIDENCE["saes"] and any(map(TEXTS.get, CORPORA[1:]))
 FIGURES = [
     *(["recovery", "fake_calls"] if KNOWN else []),
     "shared_features",
