@@ -14,16 +14,20 @@ GAPS = {
 }
 SUMMARY = {
     "explained_variance": "explained variance, own text",
-    "explained_variance:foreign": "explained variance, other corpora's text",
+    "explained_variance:foreign": "explained variance, foreign text",
     "ce_loss_increase": "CE loss increase, own text (nats/token)",
-    "ce_loss_increase:foreign": "CE loss increase, other corpora's text",
+    "ce_loss_increase:foreign": "CE loss increase, foreign text",
     "shared_feature_ratio": "shared feature ratio (cosine > 0.7)",
     "mean_matched_cosine": "mean matched cosine",
     "mean_matched_cosine_above_null": "mean matched cosine - covariance null",
+    "shared_feature_ratio_firing_weighted": "shared feature ratio, by firing",
+    "mean_matched_correlation": "mean matched correlation of activations",
     "fake_feature_ratio": "fake feature ratio",
+    "fake_not_dense_ratio": "of these not dense on text",
     "probing_accuracy:sentiment": "probing accuracy, sentiment",
     "probing_accuracy:question": "probing accuracy, question type",
     "probing_accuracy:spam": "probing accuracy, spam",
+    "probing_accuracy:swapped-words": "probing accuracy, swapped words",
 }
 
 
@@ -51,6 +55,49 @@ def readme_table() -> list[str]:
         rows.append((label, cells))
     head = [f"| SAEs trained on | {' | '.join(CORPORA)} |", "| --- |" + " --- |" * len(CORPORA)]
     return head + [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
+
+
+TRACKED = {
+    ("shared_feature_ratio", "recovered_features", None): "shared feature ratio | recovered",
+    (
+        "shared_feature_ratio_alive",
+        "recovered_features",
+        None,
+    ): "the same of alive latents | recovered",
+    ("mean_matched_cosine", "recovered_features", None): "mean matched cosine | recovered",
+    (
+        "explained_variance",
+        "recovered_features",
+        None,
+    ): "explained variance, own corpus | recovered",
+    ("explained_variance_faithful", "recovered_features", None): (
+        "explained variance, the model's own distribution | recovered"
+    ),
+    ("fake_feature_ratio", "truly_fake_ratio", 0.1): "fake feature ratio, cut at 10 % | truly fake",
+    ("fake_feature_ratio", "truly_fake_ratio", 0.005): "the same, cut at 0.5 % | truly fake",
+}
+
+
+def truth_table() -> list[str]:
+    """Lines of the README's table on known features."""
+    table = pl.read_csv(ROOT / "results/ground-truth/tables/ground_truth.csv")
+    lines = [
+        "| measured | truth | all cells | corpora at one SAE setting |",
+        "| --- | --- | --- | --- |",
+    ]
+    for (measure, truth, frequency), label in TRACKED.items():
+        cells = []
+        for compared in ("all", "corpora"):
+            row = table.row(
+                by_predicate=(pl.col("measure") == measure)
+                & (pl.col("truth") == truth)
+                & (pl.col("compared") == compared)
+                & pl.col("frequency").eq_missing(pl.lit(frequency)),
+                named=True,
+            )
+            cells.append(f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
 
 
 SPEED = [  # what is done, beside what, table, rows that are meant, column
@@ -118,11 +165,15 @@ def test_the_readme_shows_the_numbers_of_the_committed_tables():
     assert "\n".join(readme_table()) in (ROOT / "README.md").read_text()
 
 
+def test_the_readme_shows_the_correlations_with_known_features():
+    assert "\n".join(truth_table()) in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_shows_figures_that_are_committed():
     readme = (ROOT / "README.md").read_text()
-    shown = [part.split(")")[0] for part in readme.split("](")[1:] if "results/demo" in part]
+    shown = [part.split(")")[0] for part in readme.split("](")[1:] if "results/" in part[:9]]
     assert shown and all((ROOT / path).exists() for path in shown)
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join([*readme_table(), "", *speed_table()]) + "\n")
+    sys.stdout.write("\n".join([*readme_table(), "", *truth_table(), "", *speed_table()]) + "\n")
