@@ -187,15 +187,15 @@ def _claims(axes: Axes, table: pl.DataFrame) -> None:
         axes.text(1.25, y, _numbers(row), va="center", parse_math=False)
         if row["texts_for"] is not None:
             axes.text(
-                4.4, y, f"{row['texts_for']} / {row['texts_against']}", ha="center", va="center"
+                4.3, y, f"{row['texts_for']} / {row['texts_against']}", ha="center", va="center"
             )
-            axes.text(5.2, y, row["texts"], ha="center", va="center")
+            axes.text(5.35, y, row["texts"], ha="center", va="center")
         names.append(f"{row['claim']} ({row['definition']}): {row['expected']}")
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -1.5)
-    axes.set_xlim(-1.05, 5.4)
-    for x, words in ((1.25, "estimate and interval"), (4.4, "for / against"), (5.2, "texts")):
+    axes.set_xlim(-1.05, 5.6)
+    for x, words in ((1.25, "estimate and interval"), (4.3, "for / against"), (5.35, "texts")):
         axes.text(x, -1, words, ha="left" if x < 2 else "center", va="center", color=NEUTRAL)
     axes.set_xticks([])
     axes.spines[:].set_visible(False)
