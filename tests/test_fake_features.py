@@ -254,9 +254,12 @@ def test_latents_that_fire_on_everything_are_fake_and_dense_at_every_absolute_cu
     sae = everything_fires()
     metrics, firing = fake_features_of_seeds({5: sae}, random, shards(text), 1, 0.1)
     assert set(metrics["seed"]) == {5} and len(firing) == 4
+    assert (metrics["metric"] == "fake_feature_ceiling").sum() == 9
     metrics = metrics.filter(pl.col("cut") == "absolute")
     assert sorted(set(metrics["level"])) == [0, 0.25, 0.5, 1, 2, 4]
     assert sorted(set(metrics["frequency"].drop_nulls()))[0] == 0.001
+    swept = metrics.filter(pl.col("metric") == "fake_feature_ratio").group_by("level").len()
+    assert dict(swept.iter_rows()) == {1: 9, 0: 1, 0.25: 1, 0.5: 1, 2: 1, 4: 1}
     expected = {
         "fake_feature_ratio": 1,
         "dense_feature_ratio": 1,

@@ -214,7 +214,8 @@ def fake_features_of_seeds(
     cuts = [("absolute", level) for level in levels] + [("own_quantile", q) for q in QUANTILES]
     frequencies = sorted({*FREQUENCIES, frequency})
     headline = levels.index(min_activation)
-    at_multiples = (pl.col("cut") == "absolute") & (pl.col("level") != levels[headline])
+    # The ceiling has neither cut nor level: it stays.
+    at_multiples = pl.col("cut").eq_missing("absolute") & (pl.col("level") != levels[headline])
     wanted = ~at_multiples | pl.col("frequency").is_null() | (pl.col("frequency") == frequency)
     metrics, firing = [], []
     for seed, sae in saes.items():
