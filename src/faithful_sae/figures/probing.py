@@ -128,7 +128,7 @@ def _apart(table: pl.DataFrame, corpora: Sequence[str]) -> tuple[pl.DataFrame, p
 
 
 def _baselines(axes: Axes, table: pl.DataFrame, reach: tuple[float, float]) -> None:
-    for (features,), part in table.group_by("features"):
+    for (features,), part in table.sort("features").group_by("features", maintain_order=True):
         value: Any = part["value"].to_numpy()
         if features == "majority":
             axes.axhline(value.mean(), linestyle=":", color=NEUTRAL)
