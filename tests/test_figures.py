@@ -803,7 +803,7 @@ t.figures.save(t._draw("first_tokens"), out / "a.pdf", out / "a.png", 60)
 """
 
 
-def test_the_same_table_gives_the_same_filesin_another_process(tmp_path):
+def test_the_same_table_gives_the_same_bytes_in_another_process(tmp_path):
     saved = []
     for salt in ("1", "2"):
         out = tmp_path / salt
