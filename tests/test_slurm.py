@@ -109,8 +109,9 @@ def study(cluster, tmp_path_factory) -> Path:
     repository = tmp_path_factory.mktemp("repository")
     copy_repository(repository)
     config = repository / TINY / "config.yaml"
-    text, edits = re.subn(r"  (?:notes|batch-topk):\n(?:    .*\n)+", "", config.read_text())
-    assert edits == 2
+    others = "notes|mixed|batch-topk|untrained"
+    text, edits = re.subn(rf"  (?:{others}):\n(?:    .*\n)+", "", config.read_text())
+    assert edits == 4
     config.write_text(text.replace("shards: 2", "shards: 1"))
     output = finish(start(snakemake(*PROFILE), cwd=repository, env=cluster.environment))
     assert output.endswith("exit 0"), output[-8000:]
@@ -119,7 +120,7 @@ def study(cluster, tmp_path_factory) -> Path:
 
 def test_a_study_runs_through_slurm_with_small_jobs_together_and_tiny_ones_here(study, cluster):
     tables = {path.stem for path in (study / TINY / "results/tiny/tables").glob("*.csv")}
-    assert len(tables) == 11 and "summary" in tables
+    assert len(tables) == 14 and "summary" in tables
     jobs = cluster.jobs().values()
     assert {job.state for job in jobs} == {"COMPLETED"}
     rules = [job.comment for job in jobs]
