@@ -63,15 +63,17 @@ class State:
         try:
             found = dict(json.loads((self.folder / FINGERPRINT).read_text()))
         except FileNotFoundError:
-            found = {"fingerprint": "missing"} if self._content() else self._fingerprint
+            found = {"fingerprint": "missing"}
         except (OSError, ValueError, TypeError):
             found = {"fingerprint": "cannot be read"}
-        if found != self._fingerprint:
+        if found == self._fingerprint:
+            if self.pieces():
+                sys.stderr.write(f"{self.folder}: going on after {len(self.pieces())} pieces\n")
+            return
+        if self._content():
             either = found | self._fingerprint
             changed = sorted(k for k in either if found.get(k) != self._fingerprint.get(k))
             self._drop(f"it is of another job: {', '.join(changed)} changed")
-        elif self.pieces():
-            sys.stderr.write(f"{self.folder}: going on after {len(self.pieces())} pieces\n")
         with written_whole(self.folder / FINGERPRINT) as temporary:
             temporary.write_text(json.dumps(self._fingerprint, indent=2) + "\n")
 
