@@ -58,7 +58,7 @@ saes:
 seeds: [0]
 """
 )
-DELETED = object()
+DELETED = "deleted"  # no object(): its address would be in the names of tests
 
 
 def changed(path: str, value, config=MINIMAL) -> dict:

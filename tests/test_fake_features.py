@@ -19,6 +19,7 @@ from faithful_sae.fake_features import (
     fake_features,
     fake_features_of_seeds,
     firing_frequencies,
+    firing_histogram,
     firing_table,
     firings,
     mean_random_share,
@@ -243,6 +244,20 @@ def test_firing_table_has_one_row_per_latent_and_a_column_per_input():
     assert table["x"].dtype == pl.Float32
 
 
+def test_firing_histogram_counts_each_latent_once_in_quarters_of_a_decade():
+    # 0.1 begins the bin [0.1, 0.178): log10 is -1. 1 belongs to the last bin, from -0.25 on.
+    heldout = torch.tensor([0.1, 0.17, 0.18, 1.0, 0.6, 0.0], dtype=torch.float64)
+    table = firing_histogram({"uniform-tokens": torch.zeros(6)}, heldout, 2.0)
+    assert table.columns == ["random_input", "min_activation", "log10_frequency", "latents"]
+    assert table.rows() == [
+        (None, 2.0, None, 1),
+        (None, 2.0, -1.0, 2),
+        (None, 2.0, -0.75, 1),
+        (None, 2.0, -0.25, 2),
+        ("uniform-tokens", 2.0, None, 6),
+    ]
+
+
 def everything_fires(d_sae=4):
     """An SAE whose latents are all active on every token, and near 10."""
     zeros = torch.zeros(3, d_sae)
@@ -252,7 +267,7 @@ def everything_fires(d_sae=4):
 def test_latents_that_fire_on_everything_are_fake_and_dense_at_every_absolute_cut_below_them():
     text, random = relu_normal(20), {"uniform-tokens": shards(relu_normal(30, seed=1))}
     sae = everything_fires()
-    metrics, firing = fake_features_of_seeds({5: sae}, random, shards(text), 1, 0.1)
+    metrics, firing, histogram = fake_features_of_seeds({5: sae}, random, shards(text), 1, 0.1)
     assert set(metrics["seed"]) == {5} and len(firing) == 4
     assert (metrics["metric"] == "fake_feature_ceiling").sum() == 9
     metrics = metrics.filter(pl.col("cut") == "absolute")
@@ -272,6 +287,7 @@ def test_latents_that_fire_on_everything_are_fake_and_dense_at_every_absolute_cu
         metric: {float(value)} for metric, value in expected.items()
     }
     assert firing.select("heldout", "uniform-tokens").unique().rows() == [(1.0, 1.0)]
+    assert histogram.rows() == [(None, 1, -0.25, 4, 5), ("uniform-tokens", 1, -0.25, 4, 5)]
 
 
 def test_latents_silent_on_text_alone_are_fake_and_not_dense_by_any_cut_even_their_own():
@@ -282,7 +298,7 @@ def test_latents_silent_on_text_alone_are_fake_and_not_dense_by_any_cut_even_the
         encode = staticmethod(lambda x: x.relu())
 
     text, random = -torch.ones(20, 1), {"uniform-tokens": shards(9 * torch.ones(20, 1))}
-    metrics, _ = fake_features_of_seeds({0: Sign()}, random, shards(text), 1.0, 0.1)
+    metrics, *_ = fake_features_of_seeds({0: Sign()}, random, shards(text), 1.0, 0.1)
     found = {m: set(part["value"]) for (m,), part in metrics.group_by("metric")}
     assert found["fake_feature_ratio"] == found["fake_not_dense_ratio"] == {1.0}
     assert found["dense_feature_ratio"] == found["fake_and_dense_ratio"] == {0.0}
@@ -292,7 +308,7 @@ def test_latents_silent_on_text_alone_are_fake_and_not_dense_by_any_cut_even_the
 
 def test_a_study_that_counts_any_activation_has_one_absolute_cut():
     inputs = {"uniform-tokens": shards(relu_normal(9))}
-    metrics, firing = fake_features_of_seeds(
+    metrics, firing, _ = fake_features_of_seeds(
         {0: everything_fires()}, inputs, shards(relu_normal(9)), 0, 0.1
     )
     assert set(metrics.filter(pl.col("cut") == "absolute")["level"]) == {0.0}

@@ -146,20 +146,22 @@ def fake_features(seeds=SEEDS, ceiling=0.5):
 
 
 def firing(seeds=SEEDS):
+    """Four latents on text and on each random input, by the lower edge of their bin."""
+    latents = {
+        None: {-1.5: 1, -0.5: 2, None: 1},
+        RANDOM_INPUTS[0]: {None: 2, -2.75: 1, -1.75: 1},
+        RANDOM_INPUTS[1]: {None: 3, -1.0: 1},
+        RANDOM_INPUTS[2]: {-1.0: 4},
+    }
     rows = [
-        (corpus, seed, latent, 1.0, *frequencies)
+        (corpus, seed, name, 1.0, edge, n)
         for corpus in CORPORA
         for seed in seeds
-        for latent, frequencies in enumerate(
-            [
-                (0.05, 0.0, 0.1, 0.1),
-                (0.5, 0.0, 0.0, 0.1),
-                (0.5, 0.002, 0.0, 0.1),
-                (0.0, 0.02, 0.0, 0.1),
-            ]
-        )
+        for name, bins in latents.items()
+        for edge, n in bins.items()
     ]
-    return _table(rows, ["corpus", "seed", "latent", "min_activation", "heldout", *RANDOM_INPUTS])
+    names = ["random_input", "min_activation", "log10_frequency", "latents"]
+    return _table(rows, ["corpus", "seed", *names])
 
 
 def probing(seeds=SEEDS):
@@ -270,7 +272,7 @@ def tables(seeds=tuple(SEEDS)):
         "similarity": similarity(seeds),
         "reconstruction": reconstruction(seeds),
         "fake_features": fake_features(seeds),
-        "firing_frequencies": firing(seeds),
+        "firing_histogram": firing(seeds),
         "probing": probing(seeds),
         "first_tokens": first_tokens(),
         "norms": norms(),

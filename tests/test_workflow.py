@@ -78,7 +78,7 @@ def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(stud
     assert {path.stem for path in (results / "tables").iterdir()} == {
         "SHA256SUMS",
         *("corpus_statistics", "first_tokens", "activation_statistics", "norms", "training"),
-        *("reconstruction", "similarity", "fake_features", "firing_frequencies", "probing"),
+        *("reconstruction", "similarity", "fake_features", "firing_histogram", "probing"),
         *("summary", "differences", "dose_response", "claims"),
     }
     pngs = {path.stem for path in (results / "figures").glob("*.png")}
@@ -93,7 +93,7 @@ def test_every_sae_of_the_study_is_in_every_table_that_is_about_saes(study):
         sae: settings.get("corpora", tiny["corpora"]) for sae, settings in tiny["saes"].items()
     }
     saes = {(c, sae, seed) for sae in corpora for c in corpora[sae] for seed in tiny["seeds"]}
-    for name in ("training", "reconstruction", "fake_features", "firing_frequencies", "probing"):
+    for name in ("training", "reconstruction", "fake_features", "firing_histogram", "probing"):
         found = table(study, name).filter(pl.col("corpus") != "")  # probing baselines have none
         # An untrained SAE has no course of training.
         expected = {key for key in saes if name != "training" or key[1] != "untrained"}
@@ -410,7 +410,7 @@ def test_a_small_study_of_known_features_has_its_tables_and_figures(study, tmp_p
     assert {path.stem for path in (results / "tables").iterdir()} == {
         "SHA256SUMS",
         *("activation_statistics", "training", "similarity", "fake_features"),
-        *("firing_frequencies", "recovery", "ground_truth", "summary", "differences"),
+        *("firing_histogram", "recovery", "ground_truth", "summary", "differences"),
     }
     summary = pl.read_csv(results / "tables/summary.csv")
     wanted = {"recovered_features", "truly_fake_ratio", "shared_feature_ratio"}

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -196,19 +197,49 @@ def firing_table(
     )
 
 
+def firing_histogram(
+    random: Mapping[str, Tensor], heldout: Tensor, min_activation: float
+) -> pl.DataFrame:
+    """How many latents fire how often: columns random_input, min_activation, log10_frequency,
+    latents.
+
+    random_input is null for held-out text. log10_frequency is the lower edge of a bin a quarter of
+    a decade wide, the last of which holds 1 too; null counts the latents that never fire. Empty
+    bins have no row.  random: random input -> [d_sae] firing frequencies; heldout: [d_sae].
+    """
+    rows: list[tuple[str | None, float, float | None, int]] = []
+    for name, frequencies in ((None, heldout), *random.items()):
+        fires = frequencies > 0
+        quarters = (4 * frequencies[fires].log10()).floor().clamp(max=-1)
+        bins, latents = np.unique(quarters.numpy(), return_counts=True)
+        counts = [
+            (quarter / 4, n) for quarter, n in zip(bins.tolist(), latents.tolist(), strict=True)
+        ]
+        silent = int((~fires).sum())
+        for edge, n in [(None, silent)] * (silent > 0) + counts:
+            rows.append((name, min_activation, edge, n))
+    schema = {
+        "random_input": pl.String,
+        "min_activation": pl.Float64,
+        "log10_frequency": pl.Float64,
+        "latents": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
 def fake_features_of_seeds(
     saes: Mapping[int, SAE],
     random: Mapping[str, Shards],
     heldout: Shards,
     min_activation: float,
     frequency: float,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`fake_features` and `firing_table` of every seed, with a column `seed`.
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """`fake_features`, `firing_table` and `firing_histogram` of every seed, with a column `seed`.
 
     Absolute cuts at MULTIPLES of the study's `min_activation`, and the QUANTILES of each latent's
     own activations on held-out text. Over FREQUENCIES and the study's own; the multiples at the
-    latter alone, since a row for each pair of cuts would be most of a study's tables. The table of
-    every latent is of the study's cut alone.
+    latter alone, since a row for each pair of cuts would be most of a study's tables. The two
+    tables of firing are of the study's cut alone.
     """
     levels = sorted({multiple * float(min_activation) for multiple in MULTIPLES})
     cuts = [("absolute", level) for level in levels] + [("own_quantile", q) for q in QUANTILES]
@@ -217,7 +248,7 @@ def fake_features_of_seeds(
     # The ceiling has neither cut nor level: it stays.
     at_multiples = pl.col("cut").eq_missing("absolute") & (pl.col("level") != levels[headline])
     wanted = ~at_multiples | pl.col("frequency").is_null() | (pl.col("frequency") == frequency)
-    metrics, firing = [], []
+    metrics, firing, histograms = [], [], []
     for seed, sae in saes.items():
         fired = list(firings(sae, heldout.batches()))
         thresholds = torch.stack(
@@ -235,4 +266,6 @@ def fake_features_of_seeds(
         at_headline = {name: rows[headline] for name, rows in on_random.items()}
         table = firing_table(at_headline, on_text[headline], levels[headline])
         firing.append(table.with_columns(seed_column))
-    return pl.concat(metrics), pl.concat(firing)
+        table = firing_histogram(at_headline, on_text[headline], levels[headline])
+        histograms.append(table.with_columns(seed_column))
+    return pl.concat(metrics), pl.concat(firing), pl.concat(histograms)

@@ -100,7 +100,9 @@ rule fake_features:
         heldout=activations("heldout"),
     output:
         fake_features="results/{study}/{model}/{corpus}/{hook}/{sae}/fake_features.parquet",
+        # One row per latent: too large to gather.
         firing_frequencies="results/{study}/{model}/{corpus}/{hook}/{sae}/firing_frequencies.parquet",
+        firing_histogram="results/{study}/{model}/{corpus}/{hook}/{sae}/firing_histogram.parquet",
     log:
         "results/logs/fake_features/{study}/{model}/{corpus}/{hook}/{sae}.log",
     benchmark:

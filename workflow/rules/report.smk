@@ -14,7 +14,7 @@ GATHERED = {
         *gathered("{hook}/{sae}/similarity", corpus="between-corpora"),
     ],
     "fake_features": gathered("{hook}/{sae}/fake_features"),
-    "firing_frequencies": gathered("{hook}/{sae}/firing_frequencies"),
+    "firing_histogram": gathered("{hook}/{sae}/firing_histogram"),
 }
 if LANGUAGE_MODELS:
     GATHERED["corpus_statistics"] = gathered("corpus_statistics")

@@ -18,7 +18,7 @@ random = {
     for name, path in zip(params.random_inputs, snakemake.input.random, strict=True)
 }
 heldout = Shards([Path(path) for path in snakemake.input.heldout], positions)
-fake_features, firing_frequencies = fake_features_of_seeds(
+fake_features, firing_frequencies, firing_histogram = fake_features_of_seeds(
     {
         seed: SAE.load(Path(weights).parent)
         for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
@@ -31,5 +31,6 @@ fake_features, firing_frequencies = fake_features_of_seeds(
 for table, path in (
     (fake_features, snakemake.output.fake_features),
     (firing_frequencies, snakemake.output.firing_frequencies),
+    (firing_histogram, snakemake.output.firing_histogram),
 ):
     write_parquet(with_coordinates(table, snakemake.wildcards), Path(path))

@@ -59,7 +59,7 @@ def draw(
         "reconstruction": lambda: reconstruction(tables["reconstruction"], corpora),
         "fake_features": lambda: fake_features(tables["fake_features"], corpora, **cut),
         "firing_frequencies": lambda: firing_frequencies(
-            tables["firing_frequencies"], corpora, min_activation
+            tables["firing_histogram"], corpora, min_activation
         ),
         "probing": lambda: probing(tables["probing"], corpora),
         "sparse_probing": lambda: sparse_probing(tables["probing"], corpora),

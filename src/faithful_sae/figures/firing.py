@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -214,17 +215,16 @@ def firing_frequencies(
         close_to("min_activation", min_activation), pl.col("corpus").is_in(corpora)
     )
     names = present(corpora, table)
-    lines = {name: look for name, look in LINES.items() if name in table.columns}
-    fired = np.concatenate([table[name].to_numpy() for name in ("heldout", *lines)])
-    lowest = np.floor(np.log10(min(fired[fired > 0], default=0.1)))
-    edges = np.linspace(lowest, 0, int(-lowest) * 4 + 1)
+    lines = {name: look for name, look in LINES.items() if name in set(table["random_input"])}
+    lowest = math.floor(table["log10_frequency"].min() or -1)  # type: ignore[arg-type]
+    edges = np.linspace(lowest, 0, -lowest * 4 + 1)
     never = lowest * (1 + 0.08 * np.arange(4, 0, -1))  # places of those that never fire
     figure, rows = canvas(table, COMBINATION, (1, len(names)), 2.4, sharey=True)
     for row in rows:
         for corpus, axes in panels(corpora, row.of(table), row.axes[0]):
             part = row.of(table).filter(pl.col("corpus") == corpus)
             colour = looks(corpora)[corpus].colour
-            mean, low, high = _histogram(part, "heldout", edges)
+            mean, low, high = _histogram(part, None, edges)
             axes.stairs(mean[1:], edges, fill=True, color=colour, alpha=0.4)
             axes.stairs(high[1:], edges, baseline=low[1:], fill=True, color=colour, alpha=0.4)
             _draw_range(axes, never[0], mean[0], low[0], high[0], colour, "D")
@@ -257,13 +257,14 @@ def firing_frequencies(
     return figure
 
 
-def _histogram(table: pl.DataFrame, column: str, edges: Any) -> Any:
+def _histogram(table: pl.DataFrame, random_input: str | None, edges: Any) -> Any:
     """Share of latents that never fire and of those in each bin: mean, lowest and highest seed."""
+    table = table.filter(pl.col("random_input").eq_missing(pl.lit(random_input)))
     shares = []
     for _, part in table.group_by("seed", maintain_order=True):
-        values = part[column].to_numpy()
-        counts, _ = np.histogram(np.log10(values[values > 0]), edges)
-        shares.append([np.mean(values == 0), *(counts / len(values))])
+        latents = dict(part.select("log10_frequency", "latents").iter_rows())
+        counts = np.array([latents.get(edge, 0) for edge in (None, *edges[:-1].tolist())])
+        shares.append(counts / counts.sum())
     return np.mean(shares, 0), np.min(shares, 0), np.max(shares, 0)
 
 
