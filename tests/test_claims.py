@@ -8,7 +8,7 @@ from study_tables import PLACE
 
 from faithful_sae.claims import claims
 from faithful_sae.comparisons import DOSE_RESPONSE, differences, paired_differences
-from faithful_sae.headline import BY_PAIR, BY_SEED, FOREIGN, Headline
+from faithful_sae.headline import BY_PAIR, BY_SEED, REBUILT, Headline
 
 OUTSIDE = ["web", "books"]
 
@@ -29,7 +29,7 @@ def judged(
         for s, v in enumerate(of_seeds)
     ]
     paired = paired_differences(
-        Headline(pl.DataFrame(rows, schema=BY_SEED.schema), BY_PAIR, FOREIGN), "faithful"
+        Headline(pl.DataFrame(rows, schema=BY_SEED.schema), BY_PAIR, REBUILT, REBUILT), "faithful"
     )
     dose_response = pl.DataFrame(schema=DOSE_RESPONSE) if doses is None else doses
     return claims(paired, differences(paired), dose_response, OUTSIDE, models, ["s"])
@@ -81,7 +81,7 @@ def test_five_of_seven_models_is_a_p_of_nearly_a_half():
         for s, v in enumerate(values)
     ]  # fmt: skip
     paired = paired_differences(
-        Headline(pl.DataFrame(rows, schema=BY_SEED.schema), BY_PAIR, FOREIGN), "faithful"
+        Headline(pl.DataFrame(rows, schema=BY_SEED.schema), BY_PAIR, REBUILT, REBUILT), "faithful"
     )
     made = claims(
         paired, differences(paired), pl.DataFrame(schema=DOSE_RESPONSE), OUTSIDE, models, ["s"]

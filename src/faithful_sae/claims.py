@@ -39,6 +39,9 @@ CLAIMS = [
     Claim("closer to the model", "paper: CE difference", "ce_loss_increase:foreign", -1),
     Claim("closer to the model", "paper: L2", "mse:foreign", -1),
     Claim("closer to the model", "share of variance", "explained_variance:foreign", 1),
+    # On foreign text any broad corpus may win; here a mixture of all outside texts competes too.
+    Claim("closer to the model", "on both texts: CE", "ce_loss_increase:both", -1),
+    Claim("closer to the model", "on both texts: variance", "explained_variance:both", 1),
 ]
 # Claims on the order of all corpora: the metric falls (-1) or rises (1) with the dose.
 DOSE_CLAIMS = [

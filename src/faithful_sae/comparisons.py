@@ -55,16 +55,26 @@ def paired_differences(values: Headline, reference: str) -> Differences:
     """Differences, reference minus other corpus, of every headline metric.
 
     Equal seeds share their initial weights, so that what these do to a metric cancels. Metrics on
-    foreign text are compared on the texts that are foreign to both corpora alone.
+    foreign text are compared on the texts that are foreign to both corpora alone; those of name
+    ":both" on the held-out texts of the two corpora, averaged: each SAE is at home on one and away
+    on the other, however easy these are. A mixture of all outside texts has no foreign ones.
     """
+    place = [*COMPARISON, "seed"]
     foreign = _paired(values.foreign, reference, ["eval_corpus", "seed"])
-    common = foreign.group_by(*COMPARISON, "seed").agg(pl.col("value").mean())
+    common = foreign.group_by(place).agg(pl.col("value").mean())
+    rebuilt = _paired(values.rebuilt, reference, ["eval_corpus", "seed"])
+    home_or_away = (pl.col("eval_corpus") == reference) | (
+        pl.col("eval_corpus") == pl.col("corpus_b")
+    )
+    both = rebuilt.filter(home_or_away).group_by(place).agg(pl.col("value").mean(), texts=pl.len())
+    both = both.filter(pl.col("texts") == 2).drop("texts")
     own = values.by_seed.filter(~pl.col("metric").str.ends_with(":foreign"))
     return Differences(
         by_seed=pl.concat(
             [
                 _paired(own, reference, ["seed"]),
                 common.with_columns(metric=pl.format("{}:foreign", "metric")),
+                both.with_columns(metric=pl.format("{}:both", "metric")),
             ],
             how="diagonal",
         ),

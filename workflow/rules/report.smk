@@ -38,7 +38,11 @@ TABLES = [*GATHERED, *SUMMARIES]
 WRITTEN = sources("corpora", "faithful", "written_by")
 WRITTEN += [corpus for corpus in CORPORA if config["corpora"][corpus].get("shift") == 0]
 TEXTS = {
-    corpus: [] if corpus in WRITTEN else config["corpora"][corpus].get("of", [corpus])
+    corpus: [
+        part
+        for part in config["corpora"][corpus].get("of", [corpus])
+        if part not in WRITTEN
+    ]
     for corpus in CORPORA
 }
 # Controls are no evidence on the paper's claims: a studied model's random twin, an untrained SAE.
