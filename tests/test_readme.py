@@ -31,6 +31,17 @@ SUMMARY = {
 }
 
 
+REFERENCE = {  # of the reference study: rows are corpora, columns are these
+    "explained_variance": "EV own",
+    "explained_variance:foreign": "EV foreign",
+    "ce_loss_increase:foreign": "CE foreign",
+    "shared_feature_ratio": "SFR",
+    "mean_matched_cosine_above_null": "cosine - null",
+    "fake_feature_ratio": "FFR",
+    "probing_accuracy": "probing",
+}
+
+
 def number(mean: float, half: float) -> str:
     return f"{mean:.3f} ± {half:.3f}"
 
@@ -55,6 +66,35 @@ def readme_table() -> list[str]:
         rows.append((label, cells))
     head = [f"| SAEs trained on | {' | '.join(CORPORA)} |", "| --- |" + " --- |" * len(CORPORA)]
     return head + [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
+
+
+def reference_table() -> list[str]:
+    """Lines of the README's table of the reference study: the later hook, the narrower SAE."""
+    folder = ROOT / "results/smollm2/tables"
+    place = {"model": "smollm2", "hook": "resid_pre.22", "sae": "topk"}
+    summary = pl.read_csv(folder / "summary.csv").filter(pl.col(k) == v for k, v in place.items())
+    gaps = pl.read_csv(folder / "corpus_statistics.csv").filter(
+        pl.col("model") == "smollm2", pl.col("metric") == "surprise_gap_settled"
+    )
+    both = pl.read_csv(folder / "differences.csv").filter(
+        *(pl.col(k) == v for k, v in place.items()), pl.col("metric") == "explained_variance:both"
+    )
+    lines = [
+        "| SAEs trained on | gap | " + " | ".join(REFERENCE.values()) + " | faithful, both |",
+        "| --- |" + " --- |" * (len(REFERENCE) + 2),
+    ]
+    for corpus, gap in gaps.sort("value").select("corpus", "value").iter_rows():
+        cells = [f"{gap:.2f}"]
+        for metric in REFERENCE:
+            rows = summary.filter(pl.col("metric") == metric, pl.col("corpus") == corpus)
+            cells += [
+                f"{row['mean']:.3f} ± {(row['high'] - row['low']) / 2:.3f}"
+                for row in rows.iter_rows(named=True)
+            ] or ["-"]
+        ahead = both.filter(pl.col("corpus_b") == corpus).iter_rows(named=True)
+        cells += [f"{r['mean']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]" for r in ahead] or ["-"]
+        lines.append(f"| {corpus} | {' | '.join(cells)} |")
+    return lines
 
 
 TRACKED = {
@@ -165,6 +205,10 @@ def test_the_readme_shows_the_numbers_of_the_committed_tables():
     assert "\n".join(readme_table()) in (ROOT / "README.md").read_text()
 
 
+def test_the_readme_shows_the_numbers_of_the_reference_study():
+    assert "\n".join(reference_table()) in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_shows_the_correlations_with_known_features():
     assert "\n".join(truth_table()) in (ROOT / "README.md").read_text()
 
@@ -176,4 +220,8 @@ def test_the_readme_shows_figures_that_are_committed():
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join([*readme_table(), "", *truth_table(), "", *speed_table()]) + "\n")
+    sys.stdout.write(
+        "\n".join(
+            [*reference_table(), "", *readme_table(), "", *truth_table(), "", *speed_table(), ""]
+        )
+    )
