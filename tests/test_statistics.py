@@ -34,6 +34,13 @@ def test_pairs_of_additive_seed_effects_have_the_interval_of_their_seeds():
     )
 
 
+def test_the_order_of_the_seeds_changes_no_bit():
+    values = {0: 0.1, 1: 0.2, 2: 0.3}  # (0.1 + 0.2) + 0.3 is not (0.3 + 0.2) + 0.1
+    assert seed_interval(values) == seed_interval(dict(reversed(values.items())))
+    pairs = {(0, 1): 0.1, (0, 2): 0.2, (1, 2): 0.3}
+    assert pair_interval(pairs) == pair_interval(dict(reversed(pairs.items())))
+
+
 def test_a_seed_paired_with_itself_is_left_out():
     pairs = {(0, 1): 0.2, (0, 2): 0.4, (1, 2): 0.6}
     assert pair_interval(pairs | {(0, 0): 1.0}) == pair_interval(pairs)

@@ -67,8 +67,10 @@ def seed_interval(values: Mapping[int, float]) -> Interval:
     The interval ignores the range of the metric (a share may get a bound above 1).
     Raises ValueError for no seed.
     """
+    # In the order of the seeds: that of the rows they were read from may move the last bit.
+    ordered = sorted(values.items())
     return _jackknife_interval(
-        values, lambda left_out: [v for seed, v in values.items() if seed != left_out]
+        values, lambda left_out: [value for seed, value in ordered if seed != left_out]
     )
 
 
@@ -84,7 +86,7 @@ def pair_interval(pairs: Mapping[tuple[int, int], float]) -> Interval:
     a seed in every pair, or a value that is not finite: low = high = NaN. Raises ValueError for no
     pair.
     """
-    proper = {pair: value for pair, value in pairs.items() if pair[0] != pair[1]}
+    proper = {pair: value for pair, value in sorted(pairs.items()) if pair[0] != pair[1]}
     return _jackknife_interval(
         {seed for pair in proper for seed in pair},
         lambda left_out: [value for pair, value in proper.items() if left_out not in pair],
