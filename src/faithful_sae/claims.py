@@ -108,8 +108,10 @@ def _over_texts(paired: Differences) -> Differences:
     """Differences averaged over the outside texts, seed by seed."""
     place = ["model", "hook", "sae", "metric"]
     return Differences(
-        paired.by_seed.group_by(*place, "seed").agg(pl.col("value").mean()),
-        paired.by_pair.group_by(*place, "seed", "seed_b").agg(pl.col("value").mean()),
+        *(
+            table.group_by(*place, *unit, maintain_order=True).agg(pl.col("value").mean())
+            for table, unit in ((paired.by_seed, ["seed"]), (paired.by_pair, ["seed", "seed_b"]))
+        )
     )
 
 

@@ -61,13 +61,18 @@ def paired_differences(values: Headline, reference: str) -> Differences:
     """
     place = [*COMPARISON, "seed"]
     foreign = _paired(values.foreign, reference, ["eval_corpus", "seed"])
-    common = foreign.group_by(place).agg(pl.col("value").mean())
+    common = foreign.group_by(place, maintain_order=True).agg(pl.col("value").mean())
     rebuilt = _paired(values.rebuilt, reference, ["eval_corpus", "seed"])
     home_or_away = (pl.col("eval_corpus") == reference) | (
         pl.col("eval_corpus") == pl.col("corpus_b")
     )
-    both = rebuilt.filter(home_or_away).group_by(place).agg(pl.col("value").mean(), texts=pl.len())
-    both = both.filter(pl.col("texts") == 2).drop("texts")
+    both = (
+        rebuilt.filter(home_or_away)
+        .group_by(place, maintain_order=True)
+        .agg(pl.col("value").mean(), texts=pl.len())
+        .filter(pl.col("texts") == 2)
+        .drop("texts")
+    )
     own = values.by_seed.filter(~pl.col("metric").str.ends_with(":foreign"))
     return Differences(
         by_seed=pl.concat(
@@ -86,7 +91,10 @@ def _paired(table: pl.DataFrame, reference: str, unit: list[str]) -> pl.DataFram
     mine = table.filter(pl.col("corpus") == reference)
     others = table.filter(pl.col("corpus") != reference)
     both = mine.join(others, on=[*PLACE, "metric", *unit], suffix="_b")
-    return both.select(*COMPARISON, *unit, value=pl.col("value") - pl.col("value_b"))
+    # Sorted, because the order of a join's rows would move the last bit of means over them.
+    return both.select(*COMPARISON, *unit, value=pl.col("value") - pl.col("value_b")).sort(
+        *COMPARISON, *unit
+    )
 
 
 def intervals(differences: Differences, by: list[str]) -> list[tuple[tuple[str, ...], Interval]]:
