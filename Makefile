@@ -29,8 +29,9 @@ report: $(INSTALLED)
 lint: $(INSTALLED)
 	pre-commit run --all-files --show-diff-on-failure
 
+# Files side by side: two processes fill two cores, a file's tests share what they prepared.
 test: lint
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 chaos: $(INSTALLED)
 	python tests/chaos.py --kills 25
