@@ -4,6 +4,7 @@ The tests work on a copy of the repository, so that they may edit it.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -84,6 +85,10 @@ def test_every_table_and_figure_is_there_and_a_second_run_has_nothing_to_do(stud
     pngs = {path.stem for path in (results / "figures").glob("*.png")}
     assert pngs == {path.stem for path in (results / "figures").glob("*.pdf")}
     assert len(pngs) == 14
+    crate = json.loads((results / "ro-crate-metadata.json").read_text())
+    named = {entity.get("name") for entity in crate["@graph"]}
+    assert {f"tables/{path.name}" for path in (results / "tables").iterdir()} < named
+    assert {"notes.jsonl", "parity.jsonl", "figures/claims.png", "config.json"} < named
     assert "Nothing to be done" in snakemake(study, "--cores", "1")
 
 
@@ -175,7 +180,7 @@ def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
 
 
 # What an edit makes Snakemake plan: name -> (file, old text, new text, rules).
-CONFIG, REPORT = "tests/tiny/config.yaml", {"summarise", "draw_figures"}
+CONFIG, REPORT = "tests/tiny/config.yaml", {"summarise", "draw_figures", "provenance"}
 ABOUT_SAES = {"reconstruction", "similarity", "similarity_between_corpora", "fake_features"}
 TRAINING = {"train_sae", "probing"} | ABOUT_SAES | REPORT
 ACTIVATIONS = {"extract_activations", "activation_statistics", "probing_baselines"} | TRAINING
@@ -184,7 +189,7 @@ EDITS = {
         CONFIG,
         "study: tiny\n",
         "study: tiny\nfigures: {dpi: 80}\n",
-        {"draw_figures"},
+        {"draw_figures", "provenance"},
     ),
     "comment in the config": (CONFIG, "seeds:", "# five would be better\nseeds:", set()),
     "README": ("README.md", "# ", "# The ", set()),

@@ -3,6 +3,7 @@
 IN   one Parquet per job, from the rules before
 OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
+     results/{study}/config.json, ro-crate-metadata.json   what the study was made from and by
 """
 
 # What each table is gathered from; SUMMARIES are made from these.
@@ -132,3 +133,32 @@ rule draw_figures:
         code=code_digest("draw_figures"),
     script:
         "../scripts/draw_figures.py"
+
+
+rule provenance:
+    # In the environment that computed the results, so that its versions are theirs.
+    input:
+        sources=outside_files(),
+        sums="results/{study}/tables/SHA256SUMS",
+        tables=expand(
+            "results/{study}/tables/{table}.csv", table=TABLES, allow_missing=True
+        ),
+        figures=expand(
+            "results/{study}/figures/{figure}.{kind}",
+            figure=FIGURES,
+            kind=["png", "pdf"],
+            allow_missing=True,
+        ),
+    output:
+        crate="results/{study}/ro-crate-metadata.json",
+        config="results/{study}/config.json",
+    log:
+        "results/logs/provenance/{study}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        config=config,
+        snakemake=SNAKEMAKE_VERSION,
+        code=code_digest("provenance"),
+    script:
+        "../scripts/provenance.py"
