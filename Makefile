@@ -2,6 +2,8 @@
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
 # make chaos the tiny study killed 25 times at random moments: about a quarter of an hour
 # make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
+# make docs  pages of the library's docstrings, in docs/_build
+# make rulegraph  the picture of the rules in the README, anew; needs graphviz
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -13,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BENCHMARKS := linear shards extraction sampling probing threads scaling rounding
 BENCHMARKS_WITH_PEERS := training_step matching
 
-.PHONY: run report lint test chaos bench peers
+.PHONY: run report lint test chaos bench peers docs rulegraph
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -35,6 +37,17 @@ test: lint
 
 chaos: $(INSTALLED)
 	python tests/chaos.py --kills 25
+
+docs: $(INSTALLED)
+	python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo docs/_build/index.html
+
+# Arrows that others imply are left out (tred), or the picture could not be read.
+rulegraph: $(INSTALLED)
+	@command -v tred dot >/dev/null || { echo "graphviz is needed: apt install graphviz"; exit 1; }
+	snakemake --rulegraph > docs/rules.dot
+	tred docs/rules.dot | dot -Granksep=0.3 -Gnodesep=0.2 -Tsvg -o docs/rulegraph.svg
+	rm docs/rules.dot
 
 peers: $(PEERS_INSTALLED)
 

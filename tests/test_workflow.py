@@ -467,11 +467,9 @@ def test_the_report_is_one_offline_html_with_every_figure(study):
     html = (study / "tests/tiny/report.html").read_text()
     figures = (study / "tests/tiny/results/tiny/figures").glob("*.png")
     assert all(path.name in html for path in figures)
-
-
-def test_the_rule_graph_of_the_default_study_needs_no_network(study):
-    output = snakemake(study, "--rulegraph", directory=".")
-    assert "digraph" in output and "train_sae" in output
+    categories = json.loads(re.search(r"var categories = (.+);$", html, flags=re.M).group(1))
+    assert next(iter(categories)) == "Findings" and "Stability" in categories
+    assert html.count('"labels": {"shows": "') == sum(len(c["Other"]) for c in categories.values())
 
 
 def test_readme_commands_exist():

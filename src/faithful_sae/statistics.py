@@ -77,9 +77,9 @@ def seed_interval(values: Mapping[int, float]) -> Interval:
 def pair_interval(pairs: Mapping[tuple[int, int], float]) -> Interval:
     """Mean over pairs of seeds and a 95 % interval that treats the SEED as the unit.
 
-    Jackknife over seeds: U is the mean over pairs, U_-i that over the pairs without seed i, and
-    se^2 = (n - 1)/n * sum_i (U_-i - mean(U_-i))^2; interval U -+ t(n - 1) * se. If a pair's
-    value is mu + a_i + a_j + e_ij, that is exact for the seeds' effects a and errs on the wide
+    Jackknife over seeds: U is the mean over pairs, `U_-i` that over the pairs without seed i, and
+    `se^2 = (n - 1)/n * sum_i (U_-i - mean(U_-i))^2`; interval `U -+ t(n - 1) * se`. If a pair's
+    value is `mu + a_i + a_j + e_ij`, that is exact for the seeds' effects a and errs on the wide
     side for the pairs' own noise e.
 
     pairs: (seed, seed_b) -> value; a seed paired with itself is left out. Fewer than three seeds,

@@ -67,6 +67,27 @@ FIGURES = [
     *(["first_tokens", "norms"] if LANGUAGE_MODELS else []),
     "training_curves",
 ]
+# Where the report shows a figure or table, and what it says there.
+SHOWN = {
+    "claims": ("Findings", "the paper's claims, one by one"),
+    "summary": ("Findings", "every headline metric"),
+    "differences": ("Findings", "the first corpus minus each other"),
+    "dose_response": ("Findings", "metrics against the surprise gap"),
+    "ground_truth": ("Findings", "what is measured against what is true"),
+    "recovery": ("Known features", "recovered features beside what can be measured"),
+    "fake_calls": ("Known features", "fake features beside truly fake latents"),
+    "reconstruction": ("Reconstruction", "every corpus by the SAEs of every other"),
+    "training_curves": ("Reconstruction", "the course of training"),
+    "shared_features": ("Stability", "shared features and their nulls"),
+    "threshold_curves": ("Stability", "shared features at every threshold"),
+    "similarity_forms": ("Stability", "similarity counted in other ways"),
+    "fake_features": ("Fake features", "fake features on three random inputs"),
+    "firing_frequencies": ("Fake features", "how often latents fire"),
+    "probing": ("Probing", "accuracy from all latents"),
+    "sparse_probing": ("Probing", "accuracy from few latents"),
+    "first_tokens": ("Text and activations", "with which tokens documents begin"),
+    "norms": ("Text and activations", "norms by position"),
+}
 
 
 rule summarise:
@@ -79,7 +100,8 @@ rule summarise:
             table: report(
                 f"results/{{study}}/tables/{table}.csv",
                 caption=caption(table),
-                category="Tables",
+                category=SHOWN[table][0],
+                labels={"shows": SHOWN[table][1], "as": "table"},
             )
             for table in SUMMARIES
         },
@@ -111,7 +133,8 @@ rule draw_figures:
             figure: report(
                 f"results/{{study}}/figures/{figure}.png",
                 caption=caption(figure),
-                category="Figures",
+                category=SHOWN[figure][0],
+                labels={"shows": SHOWN[figure][1], "as": "figure"},
             )
             for figure in FIGURES
         },
