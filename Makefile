@@ -2,6 +2,7 @@
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
 # make chaos the tiny study killed 25 times at random moments: about a quarter of an hour
 # make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
+# make environment  .venv alone
 # make docs  pages of the library's docstrings, in docs/_build
 # make rulegraph  the picture of the rules in the README, anew; needs graphviz
 PYTHON ?= python3
@@ -15,7 +16,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BENCHMARKS := linear shards extraction sampling probing threads scaling rounding
 BENCHMARKS_WITH_PEERS := training_step matching
 
-.PHONY: run report lint test chaos bench peers docs rulegraph
+.PHONY: environment run report lint test chaos bench peers docs rulegraph
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -24,6 +25,8 @@ run: $(INSTALLED)
 	@echo "tables   $(STUDY)/tables/   start with summary.csv"
 	@echo "figures  $(STUDY)/figures/"
 	@echo "report   $(STUDY)/report.html"
+
+environment: $(INSTALLED)
 
 report: $(INSTALLED)
 	snakemake --report $(STUDY)/report.html
@@ -44,10 +47,10 @@ docs: $(INSTALLED)
 
 # Arrows that others imply are left out (tred), or the picture could not be read.
 rulegraph: $(INSTALLED)
-	@command -v tred dot >/dev/null || { echo "graphviz is needed: apt install graphviz"; exit 1; }
-	snakemake --rulegraph > docs/rules.dot
-	tred docs/rules.dot | dot -Granksep=0.3 -Gnodesep=0.2 -Tsvg -o docs/rulegraph.svg
-	rm docs/rules.dot
+	@command -v tred >/dev/null || { echo "graphviz is needed: apt install graphviz"; exit 1; }
+	mkdir -p docs/_build
+	snakemake --rulegraph > docs/_build/rules.dot
+	tred docs/_build/rules.dot | dot -Granksep=0.3 -Gnodesep=0.2 -Tsvg -o docs/rulegraph.svg
 
 peers: $(PEERS_INSTALLED)
 
