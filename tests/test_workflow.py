@@ -477,7 +477,8 @@ def test_readme_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"^make (\w+)", readme, flags=re.M)):
         assert f"\n{target}:" in makefile, target
-    for path in set(re.findall(r"(?:--configfile|--directory) ([\w./-]+)", readme)):
+    named = set(re.findall(r"(?:--configfile|--directory) ([\w./-]+)", readme))
+    for path in named - {"mine.yaml"}:  # the reader's own
         assert (ROOT / path).exists(), path
 
 
