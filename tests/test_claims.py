@@ -60,6 +60,16 @@ def test_texts_for_and_against_are_counted_by_their_own_corrected_tests():
     assert (row["texts_for"], row["texts_against"]) == (1, 1)
 
 
+def test_texts_are_counted_by_sign_and_tested_as_the_units_that_they_are():
+    made = judged({"web": [0.90, 0.91, 0.92], "books": [-0.2, 0.3, -0.2]})
+    (row,) = made.iter_rows(named=True)
+    assert (row["texts_agreeing"], row["p_texts"]) == (1, 1.0)
+    (row,) = judged({"web": [0.90, 0.91, 0.92], "books": [0.1, 0.2, 0.3]}).iter_rows(named=True)
+    assert (row["texts_agreeing"], row["p_texts"]) == (2, 0.5)  # the best that two texts can give
+    (row,) = judged({"web": [0.0, 0.0, 0.0]}).iter_rows(named=True)
+    assert row["texts_agreeing"] == 0 and math.isnan(row["p_texts"])
+
+
 def test_one_seed_decides_nothing():
     (row,) = judged({"web": [0.5]}).iter_rows(named=True)
     assert row["verdict"] == "undecided" and math.isnan(row["low"])

@@ -7,6 +7,7 @@ to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -67,6 +68,8 @@ TABLE = {
     "texts": pl.Int64,
     "texts_for": pl.Int64,
     "texts_against": pl.Int64,
+    "texts_agreeing": pl.Int64,
+    "p_texts": pl.Float64,
     "verdict": pl.String,
 }
 
@@ -86,7 +89,9 @@ def claims(
     over the outside texts, with the interval over seeds; for claims on the order of the corpora,
     the Spearman correlation with the surprise gap.  texts_for, texts_against: outside texts on
     whose comparison alone the difference is significant (p_adjusted < 0.05) in the claimed or in
-    the other direction.
+    the other direction.  texts_agreeing: those whose difference, sure or not, has the claimed sign.
+    p_texts: exact two-sided sign test of them. The intervals are over seeds and speak of these
+    texts alone; this asks whether other texts would do the same. Below 0.05 takes six of six.
 
     verdict: "does not" where the interval lies on the other side or one text is against, since the
     claim is about outside text as such; else "holds" where it lies on the claimed side; else
@@ -127,6 +132,7 @@ def _difference_rows(mean: Differences, each: pl.DataFrame) -> Iterator[tuple[An
             )
             sure = texts.filter(pl.col("p_adjusted") < SIGNIFICANCE)["mean"] * claim.sign
             with_it, against = int((sure > 0).sum()), int((sure < 0).sum())
+            agreeing, p_texts = _sign_test(texts["mean"] * claim.sign)
             yield (
                 claim.claim,
                 claim.definition,
@@ -139,6 +145,8 @@ def _difference_rows(mean: Differences, each: pl.DataFrame) -> Iterator[tuple[An
                 texts.height,
                 with_it,
                 against,
+                agreeing,
+                p_texts,
                 _verdict(interval.low, interval.high, claim.sign, against),
             )
 
@@ -163,8 +171,17 @@ def _dose_rows(table: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
                 row["corpora"],
                 None,
                 None,
+                None,
+                None,
                 _verdict(row["low"], row["high"], claim.sign, against=0),
             )
+
+
+def _sign_test(differences: pl.Series) -> tuple[int, float]:
+    """How many differences are above 0, and the exact two-sided p; ties are left out."""
+    above, below = int((differences > 0).sum()), int((differences < 0).sum())
+    p = float(binomtest(above, above + below).pvalue) if above + below else math.nan
+    return above, p
 
 
 def _expected(claim: Claim) -> str:
