@@ -43,7 +43,7 @@ def judged(
         ([-0.30, -0.31, -0.32], [-0.20, -0.21, -0.19], "does not"),
         ([0.3, -0.2, 0.1], [0.1, -0.3, 0.2], "undecided"),
         # On average for the claim, but one text is surely against it.
-        ([0.90, 0.91, 0.92], [-0.20, -0.21, -0.19], "does not"),
+        ([0.90, 0.91, 0.92], [-0.20, -0.21, -0.19], "mixed"),
     ],
 )
 def test_verdict(web, books, verdict):
@@ -105,9 +105,9 @@ def test_five_of_seven_models_is_a_p_of_nearly_a_half():
 def test_the_order_of_corpora_is_judged_by_the_interval_of_its_correlation():
     place = ["m", "h", "s"]
     rows = [
-        (*place, "shared_feature_ratio", "surprise_gap_settled", -0.9, -0.99, -0.5, 0.01, 8),
+        (*place, "shared_feature_ratio", "surprise_distance", -0.9, -0.99, -0.5, 0.01, 8),
         (*place, "shared_feature_ratio", "nll", 0.9, 0.5, 0.99, 0.01, 8),
-        (*place, "fake_feature_ratio", "surprise_gap_settled", -0.9, -0.99, -0.5, 0.01, 8),
+        (*place, "fake_feature_ratio", "surprise_distance", -0.9, -0.99, -0.5, 0.01, 8),
     ]
     doses = pl.DataFrame(rows, schema=DOSE_RESPONSE, orient="row")
     made = judged({}, doses=doses)

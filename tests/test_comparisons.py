@@ -112,22 +112,23 @@ def test_foreign_text_is_foreign_to_both():
     assert made.select("metric", "corpus_b", "mean").rows() == [("x:foreign", "books", 0.75)]
 
 
-def test_p_values_are_corrected_for_all_comparisons_and_nan_stays():
+def test_p_values_are_corrected_for_all_comparisons_in_the_same_metric_and_nan_stays():
     rng = np.random.default_rng(1)
     values = [
         {"corpus": corpus, "metric": metric, "seed": seed, "value": rng.normal(loc=corpus == "c")}
-        for corpus in ("c", "d", "e")
+        for corpus in ("c", "d", "e", "f")
         for metric in ("x", "y")
         for seed in range(4)
     ]
     once = [{"corpus": corpus, "metric": "z", "value": 1.0} for corpus in ("c", "d")]
     made = compared(rows(BY_SEED, *values, *once))
-    known = made.filter(pl.col("metric") != "z")
-    p = sorted(known["p"])
-    # Benjamini and Hochberg by hand: p_(i) n / i, made monotone from the largest down.
-    raised = [p[i] * len(p) / (i + 1) for i in range(len(p))]
-    expected = [min(raised[i:]) for i in range(len(p))]
-    assert sorted(known["p_adjusted"]) == pytest.approx(expected)
+    for metric in ("x", "y"):
+        known = made.filter(pl.col("metric") == metric)
+        p = sorted(known["p"])
+        # Benjamini and Hochberg by hand: p_(i) n / i, made monotone from the largest down.
+        raised = [p[i] * len(p) / (i + 1) for i in range(len(p))]
+        expected = [min(raised[i:]) for i in range(len(p))]
+        assert sorted(known["p_adjusted"]) == pytest.approx(expected)
     (alone,) = made.filter(pl.col("metric") == "z")["p_adjusted"]
     assert np.isnan(alone)
 
@@ -147,7 +148,10 @@ def test_dose_response_ranks_corpora_by_their_dose():
     )
     statistics = pl.DataFrame(
         [
-            {"model": model, "corpus": corpus, "metric": metric, "value": float(value)}
+            # Likelier than what the model writes is as far from it as less likely.
+            {"model": model, "corpus": corpus, "metric": metric, "value": value * (-1.0) ** value}
+            if metric == "surprise_gap_settled"
+            else {"model": model, "corpus": corpus, "metric": metric, "value": float(value)}
             for model in ("m", "other")
             for metric in ("surprise_gap_settled", "nll", "documents")
             for value, corpus in enumerate(
@@ -158,8 +162,8 @@ def test_dose_response_ranks_corpora_by_their_dose():
     made = dose_response(summary, statistics)
     found = {(metric, dose): rho for *_, metric, dose, rho, _, _, _, _ in made.iter_rows()}
     assert found == {
-        ("shared_feature_ratio", "surprise_gap_settled"): pytest.approx(-1),
-        ("fake_feature_ratio", "surprise_gap_settled"): pytest.approx(1),
+        ("shared_feature_ratio", "surprise_distance"): pytest.approx(-1),
+        ("fake_feature_ratio", "surprise_distance"): pytest.approx(1),
         ("shared_feature_ratio", "nll"): pytest.approx(0.5),
         ("fake_feature_ratio", "nll"): pytest.approx(-0.5),
     }

@@ -1,5 +1,6 @@
 """The numbers in the README are those of the committed tables; run as a script, prints them."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -32,7 +33,6 @@ SUMMARY = {
 
 
 REFERENCE = {  # of the reference study: rows are corpora, columns are these
-    "explained_variance": "EV own",
     "explained_variance:foreign": "EV foreign",
     "ce_loss_increase:foreign": "CE foreign",
     "shared_feature_ratio": "SFR",
@@ -72,27 +72,35 @@ def reference_table() -> list[str]:
     """Lines of the README's table of the reference study: the later hook, the narrower SAE."""
     folder = ROOT / "results/smollm2/tables"
     place = {"model": "smollm2", "hook": "resid_pre.22", "sae": "topk"}
-    summary = pl.read_csv(folder / "summary.csv").filter(pl.col(k) == v for k, v in place.items())
-    gaps = pl.read_csv(folder / "corpus_statistics.csv").filter(
-        pl.col("model") == "smollm2", pl.col("metric") == "surprise_gap_settled"
+    there = [pl.col(name) == value for name, value in place.items()]
+    summary = pl.read_csv(folder / "summary.csv").filter(there)
+    rebuilt = pl.read_csv(folder / "reconstruction.csv").filter(
+        *there,
+        pl.col("eval_corpus") == "faithful",
+        pl.col("positions") == "kept",
+        pl.col("metric") == "explained_variance",
     )
+    statistics = pl.read_csv(folder / "corpus_statistics.csv").filter(pl.col("model") == "smollm2")
+    value = {(c, m): v for _, c, m, v in statistics.iter_rows()}
     both = pl.read_csv(folder / "differences.csv").filter(
-        *(pl.col(k) == v for k, v in place.items()), pl.col("metric") == "explained_variance:both"
+        *there, pl.col("metric") == "explained_variance:both"
     )
-    lines = [
-        "| SAEs trained on | gap | " + " | ".join(REFERENCE.values()) + " | faithful, both |",
-        "| --- |" + " --- |" * (len(REFERENCE) + 2),
-    ]
-    for corpus, gap in gaps.sort("value").select("corpus", "value").iter_rows():
-        cells = [f"{gap:.2f}"]
+    ahead = {row["corpus_b"]: row for row in both.iter_rows(named=True)}
+    head = ["SAEs trained on", "gap", "EV faithful", *REFERENCE.values(), "home and away"]
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " --- |" * (len(head) - 1)]
+    gap = "surprise_gap_settled"
+    corpora = [corpus for corpus, metric in value if metric == gap]
+    for corpus in sorted(corpora, key=lambda corpus: value[corpus, gap]):
+        cells = [f"{value[corpus, gap]:.2f} ± {1.96 * value[corpus, gap + '_stderr']:.2f}"]
+        cells.append(f"{rebuilt.filter(pl.col('corpus') == corpus)['value'].mean():.3f}")
         for metric in REFERENCE:
             rows = summary.filter(pl.col("metric") == metric, pl.col("corpus") == corpus)
             cells += [
                 f"{row['mean']:.3f} ± {(row['high'] - row['low']) / 2:.3f}"
                 for row in rows.iter_rows(named=True)
             ] or ["-"]
-        ahead = both.filter(pl.col("corpus_b") == corpus).iter_rows(named=True)
-        cells += [f"{r['mean']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]" for r in ahead] or ["-"]
+        row = ahead.get(corpus)
+        cells.append(f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if row else "-")
         lines.append(f"| {corpus} | {' | '.join(cells)} |")
     return lines
 
@@ -135,7 +143,8 @@ def truth_table() -> list[str]:
                 & pl.col("frequency").eq_missing(pl.lit(frequency)),
                 named=True,
             )
-            cells.append(f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+            interval = "" if math.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
+            cells.append(f"{row['value']:.2f}{interval}")
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 

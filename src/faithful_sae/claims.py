@@ -1,8 +1,10 @@
 """The paper's claims, each with our estimate, its interval and a verdict.
 
-FaithfulSAE (Cho et al. 2025) claims that SAEs trained on the model's own text beat those trained on
-outside text; each claim is tested by the paper's own metric, and by one that answers an objection
-to it.
+FaithfulSAE (Cho et al. 2025) claims of SAEs trained on the model's own text that more of their
+latents are shared across seeds than with instruction data sets, that in five of seven models fewer
+are fake than with web text, that they probe better, and that they rebuild other data sets with less
+loss. Here each claim is put to every outside text of a study, by the paper's own metric and by ones
+that answer an objection to it.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ DOSE_CLAIMS = [
     Claim("less surprising, more shared", "above the null", "mean_matched_cosine_above_null", -1),
     Claim("less surprising, fewer fake", "paper", "fake_feature_ratio", 1),
 ]
-DOSE = "surprise_gap_settled"
+DOSE = "surprise_distance"
 TABLE = {
     "claim": pl.String,
     "definition": pl.String,
@@ -93,10 +95,11 @@ def claims(
     p_texts: exact two-sided sign test of them. The intervals are over seeds and speak of these
     texts alone; this asks whether other texts would do the same. Below 0.05 takes six of six.
 
-    verdict: "does not" where the interval lies on the other side or one text is against, since the
-    claim is about outside text as such; else "holds" where it lies on the claimed side; else
-    "undecided". With several models a row of model "all" has the share of models on the claimed
-    side (their mean over hooks and SAEs), with its exact interval and the p of a sign test.
+    verdict: "does not" where the interval lies on the other side. One text against is enough
+    against a claim on outside text as such: "mixed" where the interval lies on the claimed side
+    nonetheless. Else "holds" where it lies there, else "undecided". With several models a row of
+    model "all" has the share of models on the claimed side (their mean over hooks and SAEs), with
+    its exact interval and the p of a sign test.
     """
     studied = pl.col("model").is_in(models) & pl.col("sae").is_in(saes)
     against = studied & pl.col("corpus_b").is_in(outside)
@@ -190,9 +193,11 @@ def _expected(claim: Claim) -> str:
 
 def _verdict(low: float, high: float, sign: int, against: int) -> str:
     nearest, farthest = sorted((sign * low, sign * high))
-    if farthest < 0 or against:
+    if farthest < 0:
         return "does not"
-    return "holds" if nearest > 0 else "undecided"
+    if nearest > 0:
+        return "mixed" if against else "holds"
+    return "undecided"
 
 
 def _over_models(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
