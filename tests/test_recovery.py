@@ -6,7 +6,7 @@ import math
 import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_known_features import draw
 
@@ -126,7 +126,6 @@ def test_calls_by_hand():
     assert math.isnan(none_fake["fake_call_recall", None, 0.1])
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=12))
 def test_auroc_is_the_share_of_pairs_in_the_right_order(latents):
     fake = torch.tensor([kind for kind, _ in latents])
