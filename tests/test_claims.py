@@ -1,12 +1,14 @@
 """Verdicts on the paper's claims follow from intervals, signs and counterexamples alone."""
 
 import math
+import re
 
 import polars as pl
 import pytest
+from scipy import stats
 from study_tables import PLACE
 
-from faithful_sae.claims import claims
+from faithful_sae.claims import CLAIMS, DOSE_CLAIMS, claims
 from faithful_sae.comparisons import DOSE_RESPONSE, differences, paired_differences
 from faithful_sae.headline import BY_PAIR, BY_SEED, REBUILT, Headline
 
@@ -70,6 +72,34 @@ def test_texts_are_counted_by_sign_and_tested_as_the_units_that_they_are():
     assert row["texts_agreeing"] == 0 and math.isnan(row["p_texts"])
 
 
+def test_a_text_is_neither_for_nor_against_unless_its_corrected_p_is_below_a_twentieth():
+    unsure = [-0.1, -0.2, -0.05]
+    assert 0.05 < stats.ttest_1samp(unsure, 0).pvalue < 0.2
+    (row,) = judged({"web": [0.90, 0.91, 0.92], "books": unsure}).iter_rows(named=True)
+    assert (row["texts_for"], row["texts_against"]) == (1, 0)
+
+
+def test_texts_that_are_not_outside_text_are_not_counted():
+    (row,) = judged({"web": [0.90, 0.91, 0.92], "hot": [0.9, 0.91, 0.92]}).iter_rows(named=True)
+    assert (row["texts"], row["texts_for"]) == (1, 1)
+
+
+def test_a_claim_says_better_and_better_is_less_of_what_is_an_error_or_fake():
+    for claim in CLAIMS:
+        bad = re.search("fake|loss|mse", claim.metric)
+        assert claim.sign == (-1 if bad else 1), claim
+    signs = {claim.metric: claim.sign for claim in CLAIMS}
+    # More surprise is worse.
+    assert all(claim.sign == -signs[claim.metric] for claim in DOSE_CLAIMS)
+
+
+def test_a_sign_test_needs_two_models():
+    web = {"web": [0.30, 0.31, 0.32]}
+    two = judged(web, models=("a", "b")).filter(pl.col("model") == "all")
+    assert two["estimate"].to_list() == [1] and two["p"].to_list() == [0.5]
+    assert judged(web).filter(pl.col("model") == "all").is_empty()
+
+
 def test_one_seed_decides_nothing():
     (row,) = judged({"web": [0.5]}).iter_rows(named=True)
     assert row["verdict"] == "undecided" and math.isnan(row["low"])
@@ -111,7 +141,7 @@ def test_the_order_of_corpora_is_judged_by_the_interval_of_its_correlation():
     ]
     doses = pl.DataFrame(rows, schema=DOSE_RESPONSE, orient="row")
     made = judged({}, doses=doses)
-    assert dict(made.select("claim", "verdict").iter_rows()) == {
-        "less surprising, more shared": "holds",
-        "less surprising, fewer fake": "does not",
-    }
+    assert made.select("claim", "expected", "verdict").rows() == [
+        ("less surprising, more shared", "falls", "holds"),
+        ("less surprising, fewer fake", "rises", "does not"),
+    ]

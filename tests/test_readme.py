@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
+STUDIES = [f"workflow/studies/{path.name}" for path in ROOT.glob("workflow/studies/*.yaml")]
 TABLES = ROOT / "results" / "demo" / "tables"
 CORPORA = ["faithful", "wikipedia", "dialogue", "code"]
 GAPS = {
@@ -226,6 +229,20 @@ def test_the_readme_shows_figures_that_are_committed():
     readme = (ROOT / "README.md").read_text()
     shown = [part.split(")")[0] for part in readme.split("](")[1:] if "results/" in part[:9]]
     assert shown and all((ROOT / path).exists() for path in shown)
+
+
+@pytest.mark.parametrize("file", ["config.yaml", *sorted(STUDIES)])
+def test_published_results_are_those_of_the_study_as_it_is_configured(file):
+    config = yaml.safe_load((ROOT / file).read_text())
+    tables = ROOT / "results" / config["study"] / "tables"
+    if not tables.exists():
+        pytest.skip("not published")
+    summary = pl.read_csv(tables / "summary.csv")
+    assert set(summary["corpus"]) == set(config["corpora"])
+    assert set(summary["sae"]) == set(config["saes"])
+    assert summary["seeds"].max() == len(config["seeds"])
+    probed = set(summary["metric"].str.extract("^probing_accuracy:(.*)").drop_nulls())
+    assert probed == set(config.get("tasks", {}))
 
 
 if __name__ == "__main__":

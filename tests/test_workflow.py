@@ -20,6 +20,10 @@ import pytest
 import yaml
 from repository import ROOT, copy_repository
 
+from faithful_sae.claims import CLAIMS, DOSE, DOSE_CLAIMS
+from faithful_sae.comparisons import DOSES, RESPONSES
+from faithful_sae.figures.comparisons import METRICS
+
 PROFILE = "workflow/profiles/default/config.yaml"
 pytestmark = pytest.mark.workflow
 
@@ -177,6 +181,16 @@ def test_the_summary_has_every_headline_metric_of_every_corpus_and_sae(study):
         foreign = {m for m in metrics if m.endswith(":foreign") and key[0] != "faithful"}
         assert set(part["metric"]) == metrics - foreign, key
     assert summary.select("corpus", "sae").unique().height == 3 + 2 + 1
+
+
+def test_metrics_that_claims_correlations_and_figures_ask_for_by_name_are_there(study):
+    """A renamed metric that one of them still asks for would be left out without a word."""
+    summarised = set(table(study, "summary")["metric"])
+    assert {*RESPONSES, *METRICS} <= summarised
+    compared = set(table(study, "differences")["metric"])
+    assert {claim.metric for claim in (*CLAIMS, *DOSE_CLAIMS)} <= summarised | compared
+    assert {DOSE, *DOSES} <= set(table(study, "corpus_statistics")["metric"])
+    assert set(table(study, "dose_response")["dose"]) == set(DOSES)
 
 
 # What an edit makes Snakemake plan: name -> (file, old text, new text, rules).
@@ -448,7 +462,9 @@ def test_a_fresh_clone_runs_its_study_although_its_tables_are_published(tmp_path
         ),
     )
     jobs = planned(snakemake(tmp_path, "-n", directory="."))
-    assert jobs["train_sae"] == 12 and jobs["generate_corpus"] == 1
+    study = yaml.safe_load((ROOT / "config.yaml").read_text())
+    assert jobs["train_sae"] == len(study["corpora"]) * len(study["seeds"])
+    assert jobs["generate_corpus"] == 1
     figure = "results/demo/figures/shared_features.png"
     redrawn = snakemake(tmp_path, "-n", figure, "-R", "draw_figures", directory=".")
     assert set(planned(redrawn)) <= {"summarise", "draw_figures"}  # of the published tables alone

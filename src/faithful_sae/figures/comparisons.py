@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from faithful_sae.claims import CLAIMS, DOSE_CLAIMS
+from faithful_sae.claims import CLAIMS, DOSE, DOSE_CLAIMS
 from faithful_sae.figures.style import (
     COMBINATION,
     NEUTRAL,
@@ -100,12 +100,12 @@ def dose_response(
     like a trend.
     """
     gaps = corpus_statistics.filter(
-        pl.col("metric") == "surprise_gap_settled", pl.col("corpus").is_in(corpora)
+        pl.col("metric") == DOSE, pl.col("corpus").is_in(corpora)
     ).select("model", "corpus", gap="value")
     shown = summary.filter(pl.col("metric").is_in(list(METRICS))).join(gaps, on=["model", "corpus"])
     metrics = [metric for metric in METRICS if metric in set(shown["metric"])]
     shape = (2, math.ceil(len(metrics) / 2))
-    correlations = correlations.filter(pl.col("dose") == "surprise_gap_settled")
+    correlations = correlations.filter(pl.col("dose") == DOSE)
     figure, rows = canvas(shown, COMBINATION, shape, 4.6)
     drawn: list[Interval] = []
     for row in rows:

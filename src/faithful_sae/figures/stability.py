@@ -122,7 +122,7 @@ def threshold_curves(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
             draw_band(axes, [x for (x,) in curve], *_columns(curve.values()), colour)
             drawn += curve.values()
             _null_curve(axes, of(table, corpus, "covariance"), "covariance", colour)
-        for null in ("untrained", "permuted"):
+        for null in [null for null in NULLS if null != "covariance"]:
             _null_curve(axes, table.filter(pl.col("null") == null), null)
         axes.axvline(SHARED_THRESHOLD, color=NEUTRAL, linewidth=0.6)
         axes.set_xlabel(f"cosine that counts as shared (thin line: {SHARED_THRESHOLD})")
