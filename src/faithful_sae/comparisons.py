@@ -29,6 +29,7 @@ RESPONSES = [
     "fake_not_dense_ratio",
     "ce_loss_increase",
     "ce_loss_increase:foreign",
+    "explained_variance:foreign",
     "probing_accuracy",
 ]
 DOSE_RESPONSE = dict.fromkeys([*PLACE, "metric", "dose"], pl.String) | {
