@@ -18,6 +18,7 @@ include: "workflow/rules/activations.smk"
 include: "workflow/rules/sae.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/ground_truth.smk"
+include: "workflow/rules/features.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -50,10 +50,12 @@ from faithful_sae.config import (
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
+from faithful_sae.shown import shown
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = load_config(config, schema, Path.cwd())
+    SHOWN = shown(config)  # on the page of features
     for facts in Path("results", config["study"]).glob("*/model.json"):
         if facts.parent.name in config["models"]:
             check_model(config, read_json(facts))
@@ -88,6 +90,7 @@ localrules:
     summarise,
     draw_figures,
     provenance,
+    features,
 
 
 onstart:

@@ -1,0 +1,99 @@
+"""One page of single latents to look at: target `features`, a second's work after a study's SAEs.
+
+IN   results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/, firing frequencies, activations
+OUT  results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet
+     results/{study}/features.html   of the SAEs that evaluations.features chooses
+"""
+
+FEATURE_TABLES = ["latents", "contexts", "logits"]
+
+
+def shown_features(table):
+    """Input function: one table of every SAE on the page."""
+
+    def paths(_wildcards):
+        if KNOWN:
+            raise WorkflowError(
+                "features: known features have no tokens to look at; this page is of language models."
+            )
+        return expand(
+            "results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet",
+            study=config["study"],
+            table=table,
+            corpus=SHOWN.corpora,
+            **SHOWN._asdict(),
+        )
+
+    return paths
+
+
+rule feature_facts:
+    input:
+        # The SAE and, if the study has a second seed, the one that its latents are paired with.
+        saes=expand(
+            SAE,
+            seed=dict.fromkeys([SHOWN.seed, SHOWN.sibling]),
+            allow_missing=True,
+        ),
+        firing_frequencies="results/{study}/{model}/{corpus}/{hook}/{sae}/firing_frequencies.parquet",
+        heldout=activations("heldout"),
+        random=activations("heldout", UNIFORM),
+        model=model_folder,
+    output:
+        **{
+            table: "results/{study}/{model}/{corpus}/{hook}/{sae}/features/"
+            f"{table}.parquet"
+            for table in FEATURE_TABLES
+        },
+    log:
+        "results/logs/feature_facts/{study}/{model}/{corpus}/{hook}/{sae}.log",
+    benchmark:
+        "results/logs/feature_facts/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
+    wildcard_constraints:
+        model=one_of(LANGUAGE_MODELS),
+        corpus=one_of(CORPORA),
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+    params:
+        seed=SHOWN.seed,
+        random_inputs=RANDOM_INPUTS,
+        positions=config["positions"],
+        frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
+        limits={
+            limit: config["evaluations"]["features"][limit]
+            for limit in ("latents", "contexts", "window")
+        },
+        code=code_digest("feature_facts"),
+    script:
+        "../scripts/feature_facts.py"
+
+
+rule features:
+    input:
+        **{table: shown_features(table) for table in FEATURE_TABLES},
+        template=workflow.source_path("../report/features.html"),
+    output:
+        report(
+            f"results/{config['study']}/features.html",
+            caption=caption("features"),
+            category="Features",
+        ),
+    log:
+        f"results/logs/features/{config['study']}.log",
+    conda:
+        "../../envs/plot.yaml"
+    params:
+        study=config["study"],
+        sibling=SHOWN.sibling,
+        frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
+        min_activation=lookup(
+            dpath="evaluations/fake_features/min_activation", within=config
+        ),
+        window=lookup(dpath="evaluations/features/window", within=config),
+        latents=lookup(dpath="evaluations/features/latents", within=config),
+        contexts=lookup(dpath="evaluations/features/contexts", within=config),
+        code=code_digest("features"),
+    script:
+        "../scripts/features.py"
