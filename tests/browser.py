@@ -31,7 +31,7 @@ class Page:
         options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run"
         options += f" --user-data-dir={self._folder.name} --remote-debugging-pipe about:blank"
         self._process = subprocess.Popen(
-            ["sh", "-c", f"exec {CHROMIUM} {options} 3<&{commands} 4>&{answers}"],
+            ["bash", "-c", f"exec {CHROMIUM} {options} 3<&{commands} 4>&{answers}"],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

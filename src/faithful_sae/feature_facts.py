@@ -46,7 +46,7 @@ def feature_facts(
     firing: `firing_table` of this SAE; inputs: what the contexts are looked for in, by name.
     """
     latents = listed(latent_kinds(firing, partners(sae, sibling), frequency), limits.latents)
-    ids = latents.filter("listed")["latent"].to_numpy()
+    ids = latents.filter("listed")["latent"].to_numpy(writable=True)
     contexts = pl.concat(
         strongest_contexts(sae, shards, ids, limits.contexts, limits.window).with_columns(
             pl.lit(name).alias("input")

@@ -21,7 +21,7 @@ def features_page(
     """The template with the facts of every SAE in it.
 
     tables: `latents`, `contexts` and `logits` of `feature_facts`, of all SAEs, with coordinates.
-    notes: what the page says of itself: study, sibling, frequency, min_activation and the limits.
+    notes: what the page says of itself: study, sibling, frequency, min_activation, limits.
 
     Token text stands in one JSON element, whose every < is escaped, so that no text can end it; the
     script makes text nodes of it and nothing else. The page's own policy lets a browser run that
@@ -93,8 +93,9 @@ def _sae(corpus: Any, latents: pl.DataFrame, tables: Mapping[str, pl.DataFrame])
 
 
 def _short(value: float) -> float:
-    """Four significant digits: more than is shown, and half the size of the page."""
-    return float(f"{value:.4g}")
+    """Three significant digits, as many as are shown: a third of the page's size."""
+    short = float(f"{value:.3g}")
+    return int(short) if short.is_integer() else short
 
 
 def _policy(template: str) -> str:

@@ -67,7 +67,7 @@ def strongest_contexts(
 
 def _active(sae: SAE, shards: Shards, latents: NDArray[np.int64]) -> Active:
     parts: list[Active] = []
-    chosen = torch.tensor(latents)
+    chosen = torch.from_numpy(latents)
     for numbers, x in shards.blocks():
         for start in range(0, len(x), TOKENS_PER_BATCH):
             some = sae.encode(x[start : start + TOKENS_PER_BATCH])[:, chosen]

@@ -6,6 +6,13 @@ OUT  results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet
 """
 
 FEATURE_TABLES = ["latents", "contexts", "logits"]
+FEATURE_LIMITS = {
+    "latents": max(
+        1, config["evaluations"]["features"]["latents"] // len(SHOWN.corpora)
+    ),
+    "contexts": config["evaluations"]["features"]["contexts"],
+    "window": config["evaluations"]["features"]["window"],
+}
 
 
 def shown_features(table):
@@ -61,10 +68,7 @@ rule feature_facts:
         random_inputs=RANDOM_INPUTS,
         positions=config["positions"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
-        limits={
-            limit: config["evaluations"]["features"][limit]
-            for limit in ("latents", "contexts", "window")
-        },
+        limits=FEATURE_LIMITS,
         code=code_digest("feature_facts"),
     script:
         "../scripts/feature_facts.py"
@@ -91,9 +95,7 @@ rule features:
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
-        window=lookup(dpath="evaluations/features/window", within=config),
-        latents=lookup(dpath="evaluations/features/latents", within=config),
-        contexts=lookup(dpath="evaluations/features/contexts", within=config),
+        limits=FEATURE_LIMITS,
         code=code_digest("features"),
     script:
         "../scripts/features.py"

@@ -18,9 +18,9 @@ tables = {
     for name in ("latents", "contexts", "logits")
 }
 page = features_page(
-    Path(files.template).read_text(),
+    Path(files.template).read_text("utf-8"),
     tables,
     {key: value for key, value in params.items() if key != "code"},
 )
 with written_whole(Path(snakemake.output[0])) as temporary:
-    temporary.write_text(page)
+    temporary.write_text(page, "utf-8")
