@@ -1,5 +1,6 @@
 # make run   the default study: environment, tables, figures, report
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
+# make pictures: of the report and the page of features, for the README; needs Chromium
 # make chaos the tiny study killed 25 times at random moments: about a quarter of an hour
 # make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
 # make environment  .venv alone
@@ -16,7 +17,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BENCHMARKS := linear shards extraction sampling probing threads scaling rounding
 BENCHMARKS_WITH_PEERS := training_step matching
 
-.PHONY: environment run report lint test chaos bench peers docs rulegraph
+.PHONY: environment run report pictures lint test chaos bench peers docs rulegraph
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -24,12 +25,17 @@ run: $(INSTALLED)
 	@echo
 	@echo "tables   $(STUDY)/tables/   start with summary.csv"
 	@echo "figures  $(STUDY)/figures/"
+	@echo "features $(STUDY)/features.html"
 	@echo "report   $(STUDY)/report.html"
 
 environment: $(INSTALLED)
 
 report: $(INSTALLED)
-	snakemake --report $(STUDY)/report.html
+	snakemake --cores all --workflow-profile workflow/profiles/default features
+	snakemake --report $(STUDY)/report.html all features
+
+pictures: report
+	python tests/pictures.py $(STUDY)
 
 lint: $(INSTALLED)
 	pre-commit run --all-files --show-diff-on-failure

@@ -46,6 +46,7 @@ class Page:
             self._send(f"{domain}.enable")
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         self._send("Emulation.setDeviceMetricsOverride", **size)
+        self._send("Emulation.setScrollbarsHidden", hidden=True)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._send("Emulation.setEmulatedMedia", features=[scheme])
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from itertools import combinations
 from pathlib import Path
 
@@ -439,6 +440,8 @@ def test_a_small_study_of_known_features_has_its_tables_and_figures(study, tmp_p
     assert summary.filter(shares)["mean"].is_between(0, 1).all()
     assert (results / "figures/recovery.png").exists()
     assert "Nothing to be done" in snakemake(study, *arguments, directory=str(tmp_path))
+    output = snakemake(study, "-n", "features", *arguments, directory=str(tmp_path))
+    assert "features: known features have no tokens" in output and not output.endswith("exit 0")
 
 
 def test_configfile_replaces_the_default_study_instead_of_joining_it(study, tmp_path):
@@ -486,6 +489,23 @@ def test_the_report_is_one_offline_html_with_every_figure(study):
     categories = json.loads(re.search(r"var categories = (.+);$", html, flags=re.M).group(1))
     assert next(iter(categories)) == "Findings" and "Stability" in categories
     assert html.count('"labels": {"shows": "') == sum(len(c["Other"]) for c in categories.values())
+
+
+def test_features_are_a_target_of_their_own_whose_page_the_report_holds(study, edit):
+    edit(CONFIG, "evaluations:", "evaluations:\n  features: {sae: batch-topk, corpora: [notes]}")
+    arguments = ("all", "features")
+    assert set(planned(snakemake(study, "-n", *arguments))) == {"feature_facts", "features"}
+    assert "Nothing to be done" in snakemake(study, "-n", "all")
+    output = snakemake(study, "--cores", "2", "--show-failed-logs", *arguments)
+    assert output.endswith("exit 0"), output[-4000:]
+    page = (study / "tests/tiny/results/tiny/features.html").read_bytes()
+    edit(CONFIG, "corpora: [notes]}", "corpora: [notes], window: 9}")
+    assert set(planned(snakemake(study, "-n", *arguments))) == {"feature_facts", "features"}
+    edit(CONFIG, "window: 9", "window: 24")
+    output = snakemake(study, "--report", "features-report.html", *arguments)
+    assert output.endswith("exit 0"), output[-3000:]
+    report = (study / "tests/tiny/features-report.html").read_text()
+    assert b64encode(page).decode() in report
 
 
 def test_readme_commands_exist():

@@ -1,0 +1,45 @@
+"""Pictures of a study's page of features and of its report, for the README: `make pictures`."""
+
+import sys
+import time
+from pathlib import Path
+
+from browser import SECONDS, Page
+
+
+def wait_for(page: Page, condition: str) -> None:
+    end = time.monotonic() + SECONDS
+    while not page.ask(condition):
+        assert time.monotonic() < end, f"waited in vain for {condition}"
+        time.sleep(0.1)
+
+
+def features(study: Path, picture: Path) -> None:
+    """The page as it opens, its second latent opened."""
+    with Page(1200, 1150) as page:
+        page.open(study / "features.html")
+        page.click("tr.row:nth-child(2) button")
+        page.ask("scrollTo(0, 0)")
+        page.picture(picture)
+
+
+def report(study: Path, picture: Path) -> None:
+    """The report with its first figure open."""
+    with Page(1200, 720) as page:
+        page.open(study / "report.html")
+        wait_for(page, "[...document.querySelectorAll('a')].some(a => a.textContent == 'Figures')")
+        page.ask("[...document.querySelectorAll('a')].find(a => a.textContent == 'Figures').click()")
+        view = "a.inline-block"  # the eye beside a figure
+        wait_for(page, f"document.querySelector('{view}') !== null")
+        page.click(view)
+        wait_for(page, "[...document.images].some(i => i.naturalWidth > 500 && i.complete)")
+        page.picture(picture)
+
+
+if __name__ == "__main__":
+    study = Path(sys.argv[1])
+    pictures = study / "pictures"
+    pictures.mkdir(exist_ok=True)
+    features(study, pictures / "features.png")
+    report(study, pictures / "report.png")
+    sys.stdout.write(f"pictures {pictures}/\n")
