@@ -15,9 +15,10 @@ def wait_for(page: Page, condition: str) -> None:
 
 
 def features(study: Path, picture: Path) -> None:
-    """The page as it opens, its second latent opened."""
+    """The SAE of the second corpus, its second latent opened."""
     with Page(1200, 1150) as page:
         page.open(study / "features.html")
+        page.click("#corpora label:nth-child(2) input")
         page.click("tr.row:nth-child(2) button")
         page.ask("scrollTo(0, 0)")
         page.picture(picture)
