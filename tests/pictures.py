@@ -29,7 +29,9 @@ def report(study: Path, picture: Path) -> None:
     with Page(1200, 720) as page:
         page.open(study / "report.html")
         wait_for(page, "[...document.querySelectorAll('a')].some(a => a.textContent == 'Figures')")
-        page.ask("[...document.querySelectorAll('a')].find(a => a.textContent == 'Figures').click()")
+        page.ask(
+            "[...document.querySelectorAll('a')].find(a => a.textContent == 'Figures').click()"
+        )
         view = "a.inline-block"  # the eye beside a figure
         wait_for(page, f"document.querySelector('{view}') !== null")
         page.click(view)

@@ -25,6 +25,13 @@ def test_the_final_norm_is_what_the_unembedding_reads(family_model):
     assert not torch.equal(before, after)
 
 
+def test_a_norm_of_the_embeddings_is_not_taken_for_it():
+    from transformers import BloomConfig, BloomForCausalLM
+
+    model = BloomForCausalLM(BloomConfig(vocab_size=20, hidden_size=16, n_layer=2, n_head=2))
+    assert final_norm(model) is model.transformer.ln_f
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_it_orders_tokens_as_the_direction_times_gain_times_unembedding(family):
     model, generator = make_model(family), torch.Generator().manual_seed(0)

@@ -67,7 +67,8 @@ def test_cuts_of_equal_tokens_are_shown_once(tmp_path, monkeypatch):
     assert found["rank"].to_list() == [0, 1]
 
 
-def test_it_agrees_with_a_slow_reference_over_several_shards(tmp_path):
+def test_it_agrees_with_a_slow_reference_over_several_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr("faithful_sae.strongest_contexts.TOKENS_PER_BATCH", 4)
     generator = torch.Generator().manual_seed(0)
     lengths = [5, 9, 2, 7, 11, 3, 8]
     x = torch.randn(sum(lengths), 6, generator=generator)
