@@ -8,11 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 from feature_tables import NOTES, feature_tables, latent
-from repository import ROOT
 
-from faithful_sae.features import features_page, page_data
+from faithful_sae.features import TEMPLATE, features_page, page_data
 
-TEMPLATE = (ROOT / "workflow/report/features.html").read_text("utf-8")
 NASTY = [
     "</script><script>alert(1)</script>",
     "</SCRIPT >",
@@ -61,8 +59,8 @@ def nasty_tables():
 
 def test_text_of_a_corpus_can_neither_end_the_data_nor_begin_anything():
     tables = nasty_tables()
-    page = features_page(TEMPLATE, tables, NOTES)
-    plain = features_page(TEMPLATE, feature_tables({"notes": [latent(1, "fake", 0, 1, 1)]}), NOTES)
+    page = features_page(tables, NOTES)
+    plain = features_page(feature_tables({"notes": [latent(1, "fake", 0, 1, 1)]}), NOTES)
     tags = [tag for tag, _ in Elements(page).found]
     assert tags == [tag for tag, _ in Elements(plain).found]
     _, data, script = Elements(page).texts
@@ -73,7 +71,7 @@ def test_text_of_a_corpus_can_neither_end_the_data_nor_begin_anything():
 
 
 def test_a_browser_may_run_the_pages_own_script_alone_and_fetch_nothing():
-    elements = Elements(features_page(TEMPLATE, nasty_tables(), NOTES))
+    elements = Elements(features_page(nasty_tables(), NOTES))
     (policy,) = [
         attributes["content"]
         for _, attributes in elements.found
@@ -114,9 +112,7 @@ def test_contexts_stand_by_input_in_order_and_whole_numbers_take_no_room():
     contexts = sae["latents"][0]["contexts"]
     assert contexts["random"] == [{"peak": 0, "tokens": ["c"], "activations": [2]}]
     assert contexts["heldout"][0] == {"peak": 1, "tokens": ["a", "b"], "activations": [0, 12.3]}
-    assert '"activations":[0,12.3]' in features_page(
-        TEMPLATE, feature_tables({"notes": [fact]}), NOTES
-    )
+    assert '"activations":[0,12.3]' in features_page(feature_tables({"notes": [fact]}), NOTES)
 
 
 def test_saes_stand_in_the_order_of_the_study_and_a_single_seed_has_no_partner():

@@ -3,7 +3,6 @@
 import pytest
 from browser import CHROMIUM, Page
 from feature_tables import NOTES, feature_tables, latent
-from repository import ROOT
 
 from faithful_sae.features import features_page
 
@@ -37,9 +36,8 @@ def file(tmp_path_factory):
         latent(9, "silent", 0.0, 0.0, 0.1),
     ]
     tables = feature_tables({"notes": notes, "code": [latent(77, "matched", 0.1, 0.0, 0.95)]})
-    template = (ROOT / "workflow/report/features.html").read_text("utf-8")
     path = tmp_path_factory.mktemp("page") / "features.html"
-    path.write_text(features_page(template, tables, NOTES), "utf-8")
+    path.write_text(features_page(tables, NOTES), "utf-8")
     return path
 
 

@@ -8,17 +8,17 @@ import html
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+TEMPLATE = Path(__file__).with_suffix(".html").read_text("utf-8")
 KINDS = ["fake", "unmatched", "matched", "unpaired", "silent"]  # in order of the page
 
 
-def features_page(
-    template: str, tables: Mapping[str, pl.DataFrame], notes: Mapping[str, Any]
-) -> str:
-    """The template with the facts of every SAE in it.
+def features_page(tables: Mapping[str, pl.DataFrame], notes: Mapping[str, Any]) -> str:
+    """The TEMPLATE with the facts of every SAE in it.
 
     tables: `latents`, `contexts` and `logits` of `feature_facts`, of all SAEs, with coordinates.
     notes: what the page says of itself: study, sibling, frequency, min_activation, limits.
@@ -31,10 +31,10 @@ def features_page(
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     filled = {
         "study": html.escape(str(notes["study"])),
-        "policy": html.escape(_policy(template)),
+        "policy": html.escape(_policy()),
         "data": text.replace("<", "\\u003c"),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda hole: filled[hole[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda hole: filled[hole[1]], TEMPLATE)
 
 
 def page_data(tables: Mapping[str, pl.DataFrame], notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,11 +98,11 @@ def _short(value: float) -> float:
     return int(short) if short.is_integer() else short
 
 
-def _policy(template: str) -> str:
+def _policy() -> str:
     """A Content-Security-Policy that allows the template's style and script, by their digests."""
 
     def digests(element: str) -> str:
-        bodies = re.findall(rf"<{element}>(.*?)</{element}>", template, flags=re.DOTALL)
+        bodies = re.findall(rf"<{element}>(.*?)</{element}>", TEMPLATE, flags=re.DOTALL)
         return " ".join(
             f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'"
             for body in bodies

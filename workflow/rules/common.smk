@@ -39,7 +39,7 @@ ROOT = repository()
 # Snakemake passes its own search path on to scripts, so they find the library without an install.
 sys.path.insert(0, str(ROOT / "src"))
 
-from faithful_sae.checksums import read_json
+from faithful_sae.checksums import file_digest, read_json
 from faithful_sae.config import (
     check_model,
     corpora_of,
@@ -55,7 +55,7 @@ from faithful_sae.shown import shown
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = load_config(config, schema, Path.cwd())
-    SHOWN = shown(config)  # on the page of features
+    FEATURES = shown(config)  # what their page shows
     for facts in Path("results", config["study"]).glob("*/model.json"):
         if facts.parent.name in config["models"]:
             check_model(config, read_json(facts))

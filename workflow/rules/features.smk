@@ -8,7 +8,7 @@ OUT  results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet
 FEATURE_TABLES = ["latents", "contexts", "logits"]
 FEATURE_LIMITS = {
     "latents": max(
-        1, config["evaluations"]["features"]["latents"] // len(SHOWN.corpora)
+        1, config["evaluations"]["features"]["latents"] // len(FEATURES.corpora)
     ),
     "contexts": config["evaluations"]["features"]["contexts"],
     "window": config["evaluations"]["features"]["window"],
@@ -27,8 +27,8 @@ def shown_features(table):
             "results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet",
             study=config["study"],
             table=table,
-            corpus=SHOWN.corpora,
-            **SHOWN._asdict(),
+            corpus=FEATURES.corpora,
+            **FEATURES._asdict(),
         )
 
     return paths
@@ -39,7 +39,7 @@ rule feature_facts:
         # The SAE and, if the study has a second seed, the one that its latents are paired with.
         saes=expand(
             SAE,
-            seed=dict.fromkeys([SHOWN.seed, SHOWN.sibling]),
+            seed=dict.fromkeys([FEATURES.seed, FEATURES.sibling]),
             allow_missing=True,
         ),
         firing_frequencies="results/{study}/{model}/{corpus}/{hook}/{sae}/firing_frequencies.parquet",
@@ -64,7 +64,7 @@ rule feature_facts:
     resources:
         gpu=1,
     params:
-        seed=SHOWN.seed,
+        seed=FEATURES.seed,
         random_inputs=RANDOM_INPUTS,
         positions=config["positions"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
@@ -77,12 +77,12 @@ rule feature_facts:
 rule features:
     input:
         **{table: shown_features(table) for table in FEATURE_TABLES},
-        template=workflow.source_path("../report/features.html"),
     output:
         report(
             f"results/{config['study']}/features.html",
             caption=caption("features"),
             category="Features",
+            labels={"shows": "single latents to look at", "as": "page"},
         ),
     log:
         f"results/logs/features/{config['study']}.log",
@@ -90,12 +90,13 @@ rule features:
         "../../envs/plot.yaml"
     params:
         study=config["study"],
-        sibling=SHOWN.sibling,
+        sibling=FEATURES.sibling,
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
         ),
         limits=FEATURE_LIMITS,
+        template=file_digest(ROOT / "src/faithful_sae/features.html"),
         code=code_digest("features"),
     script:
         "../scripts/features.py"

@@ -18,9 +18,8 @@ tables = {
     for name in ("latents", "contexts", "logits")
 }
 page = features_page(
-    Path(files.template).read_text("utf-8"),
     tables,
-    {key: value for key, value in params.items() if key != "code"},
+    {key: value for key, value in params.items() if key not in ("template", "code")},
 )
 with written_whole(Path(snakemake.output[0])) as temporary:
     temporary.write_text(page, "utf-8")
