@@ -274,6 +274,25 @@ def gathered(table, **instead):
     )
 
 
+def shown_features(table):
+    """Input function: one table of every SAE on the page."""
+
+    def paths(_wildcards):
+        if KNOWN:
+            raise WorkflowError(
+                "features: known features have no tokens to look at; this page is of language models."
+            )
+        return expand(
+            "results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet",
+            study=config["study"],
+            table=table,
+            corpus=FEATURES.corpora,
+            **FEATURES._asdict(),
+        )
+
+    return paths
+
+
 def caption(name):
     return f"../report/{name}.rst"
 

@@ -1,4 +1,4 @@
-"""One page of single latents to look at: target `features`, a second's work after a study's SAEs.
+"""One page of single latents to look at: target `features`, seconds of work after a study.
 
 IN   results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/, firing frequencies, activations
 OUT  results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet
@@ -13,25 +13,6 @@ FEATURE_LIMITS = {
     "contexts": config["evaluations"]["features"]["contexts"],
     "window": config["evaluations"]["features"]["window"],
 }
-
-
-def shown_features(table):
-    """Input function: one table of every SAE on the page."""
-
-    def paths(_wildcards):
-        if KNOWN:
-            raise WorkflowError(
-                "features: known features have no tokens to look at; this page is of language models."
-            )
-        return expand(
-            "results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet",
-            study=config["study"],
-            table=table,
-            corpus=FEATURES.corpora,
-            **FEATURES._asdict(),
-        )
-
-    return paths
 
 
 rule feature_facts:
