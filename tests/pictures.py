@@ -25,16 +25,15 @@ def features(study: Path, picture: Path) -> None:
 
 
 def report(study: Path, picture: Path) -> None:
-    """The report with its first figure open."""
+    """The report with the figure of the paper's claims open."""
     with Page(1200, 720) as page:
         page.open(study / "report.html")
-        wait_for(page, "[...document.querySelectorAll('a')].some(a => a.textContent == 'Figures')")
-        page.ask(
-            "[...document.querySelectorAll('a')].find(a => a.textContent == 'Figures').click()"
-        )
-        view = "a.inline-block"  # the eye beside a figure
-        wait_for(page, f"document.querySelector('{view}') !== null")
-        page.click(view)
+        category = "[...document.querySelectorAll('a')].find(a => a.textContent == 'Findings')"
+        wait_for(page, f"{category} !== undefined")
+        page.ask(f"{category}.click()")
+        row = "[...document.querySelectorAll('tr')].find(r => /claims.*figure/.test(r.textContent))"
+        wait_for(page, f"{row} !== undefined")
+        page.ask(f"{row}.querySelector('a').click()")
         wait_for(page, "[...document.images].some(i => i.naturalWidth > 500 && i.complete)")
         page.picture(picture)
 
