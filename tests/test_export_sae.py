@@ -12,8 +12,10 @@ from repository import ROOT
 from safetensors.torch import load_file
 
 from faithful_sae import cards
+from faithful_sae.checksums import file_digest
 from faithful_sae.export_sae import export_sae
 from faithful_sae.hook_names import hook_names
+from faithful_sae.provenance import git_commit, write_plain_json
 from faithful_sae.sae import SAE
 from faithful_sae.sae_card import TESTED
 
@@ -135,7 +137,8 @@ def test_the_card_says_where_how_good_and_by_what(exported):
     assert "1.247 of the latents exceed 1.0 on more than 10% of" in body
     for path in (exported / "out/layers.7").iterdir():
         assert f"| `{path.name}` | {hashlib.sha256(path.read_bytes()).hexdigest()} |" in body
-    assert cards.commit() in body and cards.config_digest(CONFIG) in body
+    commit = git_commit(ROOT) or "unknown"
+    assert f"commit `{commit}`" in body and f"`{cards.config_digest(CONFIG)}`" in body
     assert REVISION in body and str(exported) not in card
     assert re.findall(r"^# (\S+) (\S+)$", body, flags=re.M)[-4:] == list(TESTED.items())
 
@@ -160,14 +163,9 @@ def test_a_local_path_does_not_travel_with_a_card():
     assert cards.origin(facts, "abc") == "source path, path model, revision abc"
 
 
-def test_the_digest_of_a_config_is_of_its_content_and_a_commit_may_be_unknown(
-    monkeypatch, tmp_path
-):
-    digest = cards.config_digest({"a": 1, "b": [1, 2]})
-    assert digest == cards.config_digest({"b": [1, 2], "a": 1}) and len(digest) == 64
-    assert digest != cards.config_digest({"a": 1, "b": [2, 1]})
-    monkeypatch.setattr(cards, "__file__", str(tmp_path / "cards.py"))
-    assert cards.commit() == "unknown"
+def test_the_digest_of_a_config_is_that_of_the_file_that_a_study_leaves(tmp_path):
+    write_plain_json(CONFIG, tmp_path / "config.json")
+    assert cards.config_digest(CONFIG) == file_digest(tmp_path / "config.json")
 
 
 def test_cards_name_the_versions_that_are_tested():

@@ -4,6 +4,7 @@ The tests work on a copy of the repository, so that they may edit it.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -462,6 +463,8 @@ def test_exports_are_made_by_a_target_of_their_own(study):
     )
     assert len(rebuilt) == 2  # positions
     assert all(f"{value:.4g}" in card for value in rebuilt["value"])
+    config = (study / "tests/tiny/results/tiny/config.json").read_bytes()
+    assert hashlib.sha256(config).hexdigest() in card
     documents = pl.scan_parquet(exported / corpus / "data/documents/*.parquet").collect()
     counts = table(study, "corpus_statistics").filter(pl.col("corpus") == "faithful")
     assert len(documents) == counts.filter(pl.col("metric") == "documents")["value"].item()

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from faithful_sae.digest import LIBRARY
+from faithful_sae.provenance import git_commit, plain_json
 
 
 def front_matter(fields: Mapping[str, Any]) -> str:
@@ -53,25 +55,14 @@ def hub_id(facts: Mapping[str, Any]) -> str | None:
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
-    """sha256 of a study's config with its defaults filled in, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
-def commit() -> str:
-    """The commit of this library, `-dirty` with uncommitted changes; `unknown` outside of git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
+    """sha256 of the study's config.json, which holds its config with all defaults filled in."""
+    return hashlib.sha256(plain_json(config).encode()).hexdigest()
 
 
 def provenance_lines(config: Mapping[str, Any]) -> str:
     """By what an export was made: for the end of a card."""
+    commit = git_commit(LIBRARY.parents[1]) or "unknown"
     return (
-        f"Made by the FaithfulSAE workflow, commit `{commit()}`, from a config whose sha256 is "
-        f"`{config_digest(config)}` (`faithful_sae.cards.config_digest`).\n"
+        f"Made by the FaithfulSAE workflow, commit `{commit}` (`+`: edited since), from the study "
+        f"whose config.json has the sha256 `{config_digest(config)}`.\n"
     )

@@ -1,6 +1,5 @@
 """A corpus that a model wrote, as a data set that `datasets` and model hubs open."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from faithful_sae.corpus import read_samples, written_documents
 from faithful_sae.corpus_card import corpus_card
 from faithful_sae.likelihood import next_token_losses
 from faithful_sae.progress import Progress
+from faithful_sae.provenance import write_plain_json
 from faithful_sae.sae_card import TESTED
 
 DOCUMENTS = pa.schema(
@@ -67,7 +67,7 @@ def export_corpus(
     )
     if hub_id(facts):
         settings = sae_lens_settings(str(hub_id(facts)), facts["start_token"], context_length)
-        (destination / "sae_lens.json").write_text(json.dumps(settings, indent=2) + "\n")
+        write_plain_json(settings, destination / "sae_lens.json")
     card = corpus_card(
         rows, statistics, facts=facts, entry=entry, context_length=context_length, **about
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from faithful_sae.cards import hub_id
 from faithful_sae.checksums import file_digest
 from faithful_sae.hook_names import hook_names
+from faithful_sae.provenance import write_plain_json
 from faithful_sae.sae import CONFIG, SAE, WEIGHTS
 from faithful_sae.sae_card import Exported, sae_card
 
@@ -55,11 +56,11 @@ def export_sae(
         if sae.threshold is None:
             settings |= sparsify_config(sae)
             _save(sparsify_tensors(sae), folder / SPARSIFY_WEIGHTS)
-        _write_json(settings, folder / CONFIG)
+        write_plain_json(settings, folder / CONFIG)
         # Anew, since the seal in our own file is on the cfg.json beside it.
         _save(load_file(source / WEIGHTS), folder / WEIGHTS)
         torch.save(dictionary_tensors(sae), folder / DICTIONARY)
-        _write_json(dictionary_config(sae, settings["metadata"]), folder / DICTIONARY_CONFIG)
+        write_plain_json(dictionary_config(sae, settings["metadata"]), folder / DICTIONARY_CONFIG)
         digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
         exported.append(Exported(folder.name, sae, settings["metadata"], digests))
     card = sae_card(exported, tables, facts=facts, corpus=corpus, **about)
@@ -146,7 +147,3 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-
-
-def _write_json(content: Mapping[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
