@@ -58,15 +58,19 @@ rulegraph: $(INSTALLED)
 	snakemake --rulegraph > docs/_build/rules.dot
 	tred docs/_build/rules.dot | dot -Granksep=0.3 -Gnodesep=0.2 -Tsvg -o docs/rulegraph.svg
 
-peers: $(PEERS_INSTALLED)
+peers: $(INSTALLED) $(PEERS_INSTALLED)
 
 bench: $(INSTALLED) $(PEERS_INSTALLED)
 	set -e; for name in $(BENCHMARKS_WITH_PEERS); do $(PEERS)/bin/python benchmarks/$$name.py; done
 	set -e; for name in $(BENCHMARKS); do python benchmarks/$$name.py; done
 
-$(PEERS_INSTALLED): benchmarks/peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --requirement $<
+# Beside the packages of the environment that is active, so that torch is there once.
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+$(PEERS_INSTALLED): benchmarks/peers.txt benchmarks/peers-no-deps.txt
+	python -m venv $(PEERS)
+	python -c '$(SITE_PACKAGES)' > "$$($(PEERS)/bin/python -c '$(SITE_PACKAGES)')/beside.pth"
+	$(PEERS)/bin/pip install --quiet --requirement benchmarks/peers.txt
+	$(PEERS)/bin/pip install --quiet --no-deps --requirement benchmarks/peers-no-deps.txt
 	touch $@
 
 $(INSTALLED): pyproject.toml

@@ -82,6 +82,7 @@ if gpus() and workflow.local_exec:
 # what takes seconds.
 localrules:
     all,
+    export,
     fetch_archive,
     fetch_model,
     fetch_dataset,
@@ -291,6 +292,33 @@ def shown_features(table):
         )
 
     return paths
+
+
+def exports(wildcards):
+    """Input function: every export of the study."""
+    if KNOWN:
+        raise WorkflowError(
+            "export: this study is about known features, which no other tool has a model of."
+        )
+    study = f"results/{config['study']}/export"
+    saes = {
+        f"{study}/saes/{group['model']}/{group['corpus']}/{group['sae']}/seed{seed}"
+        for group in STUDIED
+        for seed in SEEDS
+    }
+    corpora = {
+        f"{study}/corpora/{group['model']}/{group['corpus']}"
+        for group in STUDIED
+        if group["corpus"] in SAMPLED
+    }
+    return sorted(saes | corpora)
+
+
+def of_hooks(path):
+    """Input function: one path of every hook of the model."""
+    return lambda wildcards: expand(
+        path, hook=config["models"][wildcards.model]["hooks"], allow_missing=True
+    )
 
 
 def caption(name):
