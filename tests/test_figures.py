@@ -367,9 +367,12 @@ def test_shared_features_draws_the_summary_its_intervals_its_pairs_and_its_nulls
 
 
 def test_threshold_curves_pass_through_the_mean_over_pairs_of_seeds():
-    (axes,) = _draw("threshold_curves").axes
-    lines = {tuple(np.round(line.get_ydata(), 6)) for line in axes.get_lines()}
-    assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05), (0.01, 0.01)} <= lines
+    panels = _draw("threshold_curves").axes
+    for corpus, mean, axes in zip(CORPORA, [(0.42, 0.22), (0.72, 0.52)], panels, strict=True):
+        assert axes.get_title() == corpus
+        curves = {tuple(np.round(line.get_ydata(), 6)): line for line in axes.get_lines()}
+        assert {(0.42, 0.22), (0.72, 0.52), (0.11, 0.11), (0.05, 0.05), (0.01, 0.01)} <= set(curves)
+        assert curves[mean].get_color() == looks(CORPORA)[corpus].colour  # the other one is pale
 
 
 def test_similarity_forms_draws_each_form_and_the_nulls_that_it_has():
@@ -419,10 +422,10 @@ def test_of_one_seed_the_nulls_are_drawn_alone_and_nothing_else_is_promised():
             assert _nulls(axes, x) == pytest.approx({"--": covariance, ":": untrained})
         others = len(CORPORA) * (axes is ratio)
         assert sum(len(line.get_xdata()) > 0 for line in axes.get_lines()) == 2 * 2 + others
-    (axes,) = _draw("threshold_curves", made).axes
-    lines = [(line.get_linestyle(), tuple(line.get_ydata())) for line in axes.get_lines()]
-    drawn = [line for line in lines if line[1]]
-    assert drawn[:-1] == [("--", (0.11, 0.11))] * len(CORPORA) + [(":", (0.05, 0.05))]
+    for axes in _draw("threshold_curves", made).axes:
+        lines = [(line.get_linestyle(), tuple(line.get_ydata())) for line in axes.get_lines()]
+        drawn = [line for line in lines if line[1]]
+        assert drawn[:-1] == [("--", (0.11, 0.11)), (":", (0.05, 0.05))]
     for name in ("shared_features", "threshold_curves", "similarity_forms"):
         figure = _draw(name, made)
         assert "too few seeds to compare: the nulls alone" in figure.get_suptitle()
@@ -498,26 +501,36 @@ def test_probing_averages_over_probe_seeds_before_it_takes_intervals_over_seeds(
     half = seed_interval({0: 0.0, 1: 0.01, 2: 0.02}).high - 0.01
     assert all((low, high) == pytest.approx((m - half, m + half)) for _, m, low, high in drawn)
     assert len(drawn) == 2 * len(CORPORA) + 1
-    assert _line(axes, [-0.35, 0.35]) == pytest.approx(0.9)
-    assert _line(axes, [0, 1]) == pytest.approx(0.6)
-    shade = axes.collections[-1].get_paths()[0].vertices[:, 1]
-    assert (shade.min(), shade.max()) == pytest.approx((0.88, 0.92))
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [*CORPORA, "random"]
+    raw, majority = (line.get_ydata()[0] for line in _lines(axes, [0, 1]))
+    assert (raw, majority) == pytest.approx((0.9, 0.6))
+    shade = axes.patches[0].get_y() + np.array([0, axes.patches[0].get_height()])
+    assert shade == pytest.approx([0.88, 0.92])
 
 
-def test_sparse_probing_draws_latents_and_the_random_dictionary_against_k():
+def test_a_majority_class_far_below_the_rest_is_said_and_leaves_the_axis_to_them():
+    far = probing().with_columns(
+        value=pl.when(pl.col("features") == "majority").then(0.25).otherwise("value")
+    )
+    (axes,) = figures.probing(far, CORPORA).axes
+    assert len(_lines(axes, [0, 1])) == 1
+    assert axes.get_ylim()[0] > 0.5
+    assert [text.get_text() for text in axes.texts] == ["majority 0.25 ↓"]
+
+
+def test_sparse_probing_draws_a_curve_over_k_before_that_of_the_random_dictionary():
     (axes,) = _draw("sparse_probing").axes
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "5", "all"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == CORPORA
     drawn = _intervals(axes)
-    for x in range(3):
-        near = sorted(mean for place, mean, _, _ in drawn if abs(place - x) < 0.5)
-        latents, dictionary = 0.61 + 0.1 * x, 0.46 + 0.1 * x
-        assert near == pytest.approx([dictionary, latents, latents])
-    curves = [line for line in axes.get_lines() if line.get_linewidth() == 0.8]
-    assert [np.round(line.get_ydata(), 2).tolist() for line in curves] == [
-        *([[0.61, 0.71, 0.81]] * 2),
-        [0.46, 0.56, 0.66],
-    ]
-    assert _line(axes, [-0.4, 2.4]) == pytest.approx(0.9)
+    curves = [line for line in axes.get_lines() if len(line.get_xdata()) == 3]
+    for place in range(2):
+        here = [mean for x, mean, _, _ in drawn if abs(x - place) < 0.5]
+        assert here == pytest.approx([0.61, 0.71, 0.81])
+        behind, before = curves[2 * place : 2 * place + 2]
+        assert behind.get_ydata() == pytest.approx([0.46, 0.56, 0.66])
+        assert before.get_ydata() == pytest.approx([0.61, 0.71, 0.81])
+        assert behind.get_xdata() == pytest.approx(before.get_xdata())
+    assert _line(axes, [0, 1]) == pytest.approx(0.9)
 
 
 def test_probes_of_the_published_study_are_drawn_although_they_had_one_draw():
@@ -763,7 +776,7 @@ def test_a_model_studied_on_some_corpora_alone_has_panels_of_these(name):
     used = [[axes for axes in half.axes if axes.axison] for half in (whole, part)]
     assert [axes.get_title() for axes in used[0]].count("faithful") == [
         axes.get_title() for axes in used[1]
-    ].count("faithful") + (name in ("first_tokens", "firing_frequencies"))
+    ].count("faithful") + (name in ("first_tokens", "firing_frequencies", "threshold_curves"))
     assert used[1][0].get_ylabel() == used[0][0].get_ylabel()
     assert "faithful" not in [t.get_text() for axes in used[1] for t in axes.get_xticklabels()]
 
@@ -782,7 +795,9 @@ def test_the_order_of_rows_does_not_change_a_figure(name):
 
 def test_a_colour_stays_with_its_place_and_many_corpora_stay_apart():
     assert looks(["a", "b"])["b"].colour == looks(["x", "b", "c"])["b"].colour == PALETTE[1]
-    assert len(set(looks([f"c{i}" for i in range(18)]).values())) == 18
+    many = looks([f"c{i}" for i in range(18)]).values()
+    assert len({(look.colour, look.marker) for look in many}) == 18
+    assert len({(look.colour, look.line) for look in many}) == 18
 
 
 def test_a_table_about_other_corpora_is_an_error():
