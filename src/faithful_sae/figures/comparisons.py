@@ -96,6 +96,7 @@ def _differences(
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     axes.set_yticks(range(len(others)), others, parse_math=False)
     axes.set_ylim(len(others) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=4)
     return drawn
 
 

@@ -158,6 +158,7 @@ def _marks(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Inte
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # a mark at 0 stays in sight
+    axes.locator_params(axis="x", nbins=4)
     return drawn
 
 
@@ -209,7 +210,7 @@ def _cuts(
     names = [*(f"{level:g}" for level in absolute), *(f"{level:.0%}" for level in quantiles)]
     axes.set_xticks(places, names, rotation=90)
     axes.axvline(absolute.index(min_activation), color=NEUTRAL, linewidth=0.6)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # a ratio of 0 stays in sight
     return drawn
 
 
