@@ -2,6 +2,9 @@
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
 # make chaos the tiny study killed 25 times at random moments: about a quarter of an hour
 # make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
+# make environment  .venv alone
+# make docs  pages of the library's docstrings, in docs/_build
+# make rulegraph  the picture of the rules in the README, anew; needs graphviz
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -13,7 +16,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BENCHMARKS := linear shards extraction sampling probing threads scaling rounding
 BENCHMARKS_WITH_PEERS := training_step matching
 
-.PHONY: run report lint test chaos bench peers
+.PHONY: environment run report lint test chaos bench peers docs rulegraph
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -23,17 +26,31 @@ run: $(INSTALLED)
 	@echo "figures  $(STUDY)/figures/"
 	@echo "report   $(STUDY)/report.html"
 
+environment: $(INSTALLED)
+
 report: $(INSTALLED)
 	snakemake --report $(STUDY)/report.html
 
 lint: $(INSTALLED)
 	pre-commit run --all-files --show-diff-on-failure
 
+# Files side by side: two processes fill two cores, a file's tests share what they prepared.
 test: lint
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 chaos: $(INSTALLED)
 	python tests/chaos.py --kills 25
+
+docs: $(INSTALLED)
+	python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo docs/_build/index.html
+
+# Arrows that others imply are left out (tred), or the picture could not be read.
+rulegraph: $(INSTALLED)
+	@command -v tred >/dev/null || { echo "graphviz is needed: apt install graphviz"; exit 1; }
+	mkdir -p docs/_build
+	snakemake --rulegraph > docs/_build/rules.dot
+	tred docs/_build/rules.dot | dot -Granksep=0.3 -Gnodesep=0.2 -Tsvg -o docs/rulegraph.svg
 
 peers: $(PEERS_INSTALLED)
 

@@ -37,3 +37,4 @@ rule all:
             study=config["study"],
             figure=FIGURES,
         ),
+        expand("results/{study}/ro-crate-metadata.json", study=config["study"]),

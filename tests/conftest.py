@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from faithful_sae.models import load_tokenizer
 from faithful_sae.prepare import randomize
@@ -16,6 +17,10 @@ from faithful_sae.prepare import randomize
 if not torch.cuda.is_available():
     # Triton settles when it is first imported, whoever does so, that its kernels are interpreted.
     os.environ["TRITON_INTERPRET"] = "1"
+
+# Machines that run tests are busy with other work too: no example is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ARCHITECTURE = Path(__file__).parent / "tiny" / "architecture"
 VOCABULARY = 61

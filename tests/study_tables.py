@@ -21,6 +21,7 @@ FAKE = PLACE | {
     "frequency": 0.1,
     "metric": "fake_feature_ratio",
 }
+RECOVERY = PLACE | {"seed": 0, "metric": "recovered_features", "threshold": 0.9}
 PROBING = PLACE | {
     "seed": 0,
     "probe_seed": 0,

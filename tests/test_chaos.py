@@ -5,11 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chaos
 import pytest
+from repository import ROOT
 
-pytestmark = pytest.mark.workflow
+
+def test_kills_are_aimed_at_every_rule_that_has_state():
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert set(chaos.STATEFUL) == set(re.findall(r'^ +state="state/(\w+)/', rules, re.M))
 
 
+@pytest.mark.workflow
 def test_a_study_killed_at_random_moments_comes_out_as_if_nothing_had_happened():
     script = Path(__file__).parent / "chaos.py"
     done = subprocess.run(

@@ -9,7 +9,7 @@ from scipy import stats
 from study_tables import PLACE
 
 from faithful_sae.comparisons import differences, dose_response, paired_differences
-from faithful_sae.headline import BY_PAIR, BY_SEED, FOREIGN, Headline
+from faithful_sae.headline import BY_PAIR, BY_SEED, REBUILT, Headline
 from faithful_sae.statistics import pair_interval
 
 
@@ -22,9 +22,10 @@ def rows(like: pl.DataFrame, *changes: dict) -> pl.DataFrame:
 def compared(
     by_seed: pl.DataFrame = BY_SEED,
     by_pair: pl.DataFrame = BY_PAIR,
-    foreign: pl.DataFrame = FOREIGN,
+    foreign: pl.DataFrame = REBUILT,
+    rebuilt: pl.DataFrame = REBUILT,
 ) -> pl.DataFrame:
-    return differences(paired_differences(Headline(by_seed, by_pair, foreign), "c"))
+    return differences(paired_differences(Headline(by_seed, by_pair, rebuilt, foreign), "c"))
 
 
 def test_equal_seeds_are_paired_and_the_other_corpus_subtracted():
@@ -66,6 +67,22 @@ def test_what_a_seed_does_to_both_corpora_cancels():
     assert made.row(0)[6:10] == pytest.approx(tuple(pair_interval(noise)))
 
 
+def test_on_both_texts_each_sae_is_once_at_home_and_once_away():
+    values = {("c", "c"): 0.7, ("c", "d"): 0.6, ("d", "c"): 0.5, ("d", "d"): 0.9, ("c", "e"): 9.0}
+    made = compared(
+        rebuilt=rows(
+            REBUILT,
+            *({"corpus": c, "eval_corpus": e, "value": v} for (c, e), v in values.items()),
+            # Of this one, what it does on the reference's text is missing.
+            {"corpus": "f", "eval_corpus": "f", "value": 0.1},
+            {"corpus": "c", "eval_corpus": "f", "value": 0.2},
+        )
+    )
+    (row,) = made.iter_rows(named=True)
+    assert (row["metric"], row["corpus_b"]) == ("x:both", "d")
+    assert row["mean"] == pytest.approx((0.7 + 0.6) / 2 - (0.5 + 0.9) / 2)
+
+
 def test_models_hooks_and_saes_are_never_mixed():
     made = compared(
         rows(
@@ -86,7 +103,7 @@ def test_foreign_text_is_foreign_to_both():
             {"metric": "x:foreign", "corpus": "books", "value": 0.0},
         ),
         foreign=rows(
-            FOREIGN,
+            REBUILT,
             {"eval_corpus": "web", "value": 1.0},
             {"eval_corpus": "books", "value": 50.0},  # books' own: seen by the other corpus
             {"eval_corpus": "web", "corpus": "books", "value": 0.25},
@@ -95,22 +112,23 @@ def test_foreign_text_is_foreign_to_both():
     assert made.select("metric", "corpus_b", "mean").rows() == [("x:foreign", "books", 0.75)]
 
 
-def test_p_values_are_corrected_for_all_comparisons_and_nan_stays():
+def test_p_values_are_corrected_for_all_comparisons_in_the_same_metric_and_nan_stays():
     rng = np.random.default_rng(1)
     values = [
         {"corpus": corpus, "metric": metric, "seed": seed, "value": rng.normal(loc=corpus == "c")}
-        for corpus in ("c", "d", "e")
+        for corpus in ("c", "d", "e", "f")
         for metric in ("x", "y")
         for seed in range(4)
     ]
     once = [{"corpus": corpus, "metric": "z", "value": 1.0} for corpus in ("c", "d")]
     made = compared(rows(BY_SEED, *values, *once))
-    known = made.filter(pl.col("metric") != "z")
-    p = sorted(known["p"])
-    # Benjamini and Hochberg by hand: p_(i) n / i, made monotone from the largest down.
-    raised = [p[i] * len(p) / (i + 1) for i in range(len(p))]
-    expected = [min(raised[i:]) for i in range(len(p))]
-    assert sorted(known["p_adjusted"]) == pytest.approx(expected)
+    for metric in ("x", "y"):
+        known = made.filter(pl.col("metric") == metric)
+        p = sorted(known["p"])
+        # Benjamini and Hochberg by hand: p_(i) n / i, made monotone from the largest down.
+        raised = [p[i] * len(p) / (i + 1) for i in range(len(p))]
+        expected = [min(raised[i:]) for i in range(len(p))]
+        assert sorted(known["p_adjusted"]) == pytest.approx(expected)
     (alone,) = made.filter(pl.col("metric") == "z")["p_adjusted"]
     assert np.isnan(alone)
 
@@ -130,7 +148,10 @@ def test_dose_response_ranks_corpora_by_their_dose():
     )
     statistics = pl.DataFrame(
         [
-            {"model": model, "corpus": corpus, "metric": metric, "value": float(value)}
+            # Likelier than what the model writes is as far from it as less likely.
+            {"model": model, "corpus": corpus, "metric": metric, "value": value * (-1.0) ** value}
+            if metric == "surprise_gap_settled"
+            else {"model": model, "corpus": corpus, "metric": metric, "value": float(value)}
             for model in ("m", "other")
             for metric in ("surprise_gap_settled", "nll", "documents")
             for value, corpus in enumerate(
@@ -141,8 +162,8 @@ def test_dose_response_ranks_corpora_by_their_dose():
     made = dose_response(summary, statistics)
     found = {(metric, dose): rho for *_, metric, dose, rho, _, _, _, _ in made.iter_rows()}
     assert found == {
-        ("shared_feature_ratio", "surprise_gap_settled"): pytest.approx(-1),
-        ("fake_feature_ratio", "surprise_gap_settled"): pytest.approx(1),
+        ("shared_feature_ratio", "surprise_distance"): pytest.approx(-1),
+        ("fake_feature_ratio", "surprise_distance"): pytest.approx(1),
         ("shared_feature_ratio", "nll"): pytest.approx(0.5),
         ("fake_feature_ratio", "nll"): pytest.approx(-0.5),
     }

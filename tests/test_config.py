@@ -123,7 +123,7 @@ def test_the_config_given_is_left_alone_and_defaults_are_not_shared():
     assert load(MINIMAL)["evaluations"]["probing"]["k"] == [1, 5, 20]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     drop=st.sampled_from([(), ("tasks",), ("archives", "tasks")]),
     shards=st.none() | st.integers(1, 99),

@@ -153,6 +153,17 @@ def test_device_0_of_two_slurm_allocations_need_not_be_one_device(job):
     assert [claimed(job("0", SLURM_JOB_ID=number)) for number in ("7", "8")] == ["0", "0"]
 
 
+def test_users_of_one_machine_have_locks_of_their_own(monkeypatch, tmp_path):
+    """One cannot open the other's, and need not: only Slurm keeps users apart."""
+    monkeypatch.setattr(devices, "LOCKS", tmp_path)
+    for user in (1, 2):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "70,71")
+        monkeypatch.setattr(os, "getuid", lambda user=user: user)
+        monkeypatch.setattr(devices, "_claimed", [])
+        devices.claim_gpu()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "70"
+
+
 def test_a_device_may_have_slashes_in_its_name(job):
     assert claimed(job("MIG-GPU-5f/1/0")) == "MIG-GPU-5f/1/0"
 

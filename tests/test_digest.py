@@ -1,8 +1,11 @@
 """The digest of a result's code changes with that code and with nothing else."""
 
 import ast
+import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -112,6 +115,20 @@ def test_several_modules_count_together_in_any_order(library):
     assert library_digest("train", "statistics") != before
 
 
+def test_the_digest_is_the_same_in_every_process():
+    """Where sets of names differ in their order; else every start of Snakemake would rerun all."""
+    code = f"import sys; sys.path[:0] = {sys.path!r}\n"
+    code += "from pathlib import Path; from faithful_sae.digest import script_digest\n"
+    code += f"print(script_digest(Path({str(ROOT / 'workflow/scripts/similarity.py')!r})))"
+    found = [
+        subprocess.check_output(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in "123"
+    ]
+    assert len(set(found)) == 1
+
+
 def test_an_unknown_module_is_an_error_that_names_it(library):
     with pytest.raises(FileNotFoundError, match="has no module trian; correct what"):
         library_digest("trian")
@@ -219,12 +236,23 @@ def test_the_state_of_a_job_whose_input_folder_holds_other_contents_is_ignored(t
     (tmp_path / "model/sub/weights").write_text("2")
     assert State(tmp_path / "state", {}, [tmp_path / "model"]).load() is None
     assert "model changed" in capfd.readouterr().err
+    State(tmp_path / "state", {}, [tmp_path / "model"]).save({}, {"done": 7})
+    (tmp_path / "model/sub/weights").rename(tmp_path / "model/sub/others")
+    assert State(tmp_path / "state", {}, [tmp_path / "model"]).load() is None
 
 
 def test_the_stamp_of_a_folder_changes_with_any_file_and_with_nothing_else(tmp_path):
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "weights").write_text("1")
-    stamp = digest.folder_stamp(tmp_path)
-    assert digest.folder_stamp(tmp_path) == stamp
-    (tmp_path / "inner" / "weights").write_text("12")
-    assert digest.folder_stamp(tmp_path) != stamp
+    weights = tmp_path / "inner/weights"
+    weights.parent.mkdir()
+    weights.write_text("1")
+    os.utime(weights, ns=(5, 5))
+    stamps = [digest.folder_stamp(tmp_path)]
+    assert digest.folder_stamp(tmp_path) == stamps[0]
+    weights.write_text("12")
+    os.utime(weights, ns=(5, 5))
+    stamps.append(digest.folder_stamp(tmp_path))
+    os.utime(weights, ns=(5, 6))  # as an edit that keeps the size leaves it
+    stamps.append(digest.folder_stamp(tmp_path))
+    weights.rename(tmp_path / "inner/other")
+    stamps.append(digest.folder_stamp(tmp_path))
+    assert len(set(stamps)) == 4

@@ -202,7 +202,7 @@ def test_a_latent_dense_on_real_text_is_not_counted_as_fake_only():
         "uniform-tokens": torch.tensor([[0.9, 0.9, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]]),
         "shuffled-tokens": torch.tensor([[0.0, 0.6, 0.6, 0.6], [0.0, 0.0, 0.0, 0.0]]),
     }
-    heldout = torch.tensor([[0.9, 0.0, 0.9, 0.9], [0.2, 0.0, 0.0, 0.0]])
+    heldout = torch.tensor([[0.9, 0.0, 0.9, 0.9], [0.5, 0.0, 0.0, 0.0]])
     values = values_of(fake_features(random, heldout, 2, cuts, [0.1, 0.5]))
     at = ("absolute", 0.0, 0.1)
     assert values["uniform-tokens", *at, "fake_feature_ratio"] == 0.5
@@ -219,7 +219,7 @@ def test_a_latent_dense_on_real_text_is_not_counted_as_fake_only():
     assert values["uniform-tokens", *at, "fake_not_dense_ratio"] == 0
     assert values["shuffled-tokens", *at, "contrast_ratio"] == 0
     at = ("own_quantile", 0.5, 0.5)
-    assert values[None, *at, "dense_feature_ratio"] == 0
+    assert values[None, *at, "dense_feature_ratio"] == 0  # strictly above, as fake is
     assert math.isnan(values["uniform-tokens", *at, "contrast_ratio"])
     assert values[None, None, None, 0.5, "fake_feature_ceiling"] == 0.75
     share = values["uniform-tokens", "absolute", 0.0, None, "mean_random_share"]
@@ -275,6 +275,8 @@ def test_latents_that_fire_on_everything_are_fake_and_dense_at_every_absolute_cu
     assert sorted(set(metrics["frequency"].drop_nulls()))[0] == 0.001
     swept = metrics.filter(pl.col("metric") == "fake_feature_ratio").group_by("level").len()
     assert dict(swept.iter_rows()) == {1: 9, 0: 1, 0.25: 1, 0.5: 1, 2: 1, 4: 1}
+    shares = metrics.filter(pl.col("metric") == "mean_random_share")
+    assert sorted(shares["level"]) == [0, 0.25, 0.5, 1, 2, 4]
     expected = {
         "fake_feature_ratio": 1,
         "dense_feature_ratio": 1,
@@ -288,6 +290,18 @@ def test_latents_that_fire_on_everything_are_fake_and_dense_at_every_absolute_cu
     }
     assert firing.select("heldout", "uniform-tokens").unique().rows() == [(1.0, 1.0)]
     assert histogram.rows() == [(None, 1, -0.25, 4, 5), ("uniform-tokens", 1, -0.25, 4, 5)]
+
+
+def test_how_often_each_latent_fires_is_told_of_the_studys_own_cut():
+    text, random = relu_normal(40), relu_normal(50, seed=1)
+    sae = SimpleNamespace(**vars(IDENTITY), k=3)
+    inputs = {"uniform-tokens": shards(random)}
+    _, firing, histogram = fake_features_of_seeds({0: sae}, inputs, shards(text), 0.5, 0.1)
+    on_text, on_random = ((x > 0.5).double().mean(0) for x in (text, random))
+    expected = firing_table({"uniform-tokens": on_random}, on_text, 0.5)
+    assert firing.drop("seed").equals(expected)
+    expected = firing_histogram({"uniform-tokens": on_random}, on_text, 0.5)
+    assert histogram.drop("seed").equals(expected)
 
 
 def test_latents_silent_on_text_alone_are_fake_and_not_dense_by_any_cut_even_their_own():

@@ -81,6 +81,37 @@ def test_what_another_machine_left_goes_when_it_has_not_changed_for_a_day(tmp_pa
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+@pytest.mark.parametrize("name", ["file", "file[1]"])
+def test_what_a_killed_process_of_the_same_number_left_is_cleared(tmp_path, name):
+    """In containers that are started again, numbers repeat."""
+    left = tmp_path / f".{name}.{os.uname().nodename}.{os.getpid()}.partial"
+    left.mkdir()
+    (left / name).write_text("half")
+    write(tmp_path / name, "mine")
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_another_users_process_may_still_write(tmp_path, writer, monkeypatch):
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    write(tmp_path / "file", "mine")
+    assert writer.temporary.exists()
+
+
+@pytest.mark.parametrize("proc", ["/proc", "/nowhere"])
+def test_whether_a_process_runs_is_known_without_proc_too(tmp_path, writer, monkeypatch, proc):
+    """macOS has none; where there is one, a process that is missing there has just ended."""
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    monkeypatch.setattr(files, "Path", lambda path: Path(str(path).replace("/proc", proc)))
+    ended = tmp_path / f".file.{os.uname().nodename}.{2**30}.partial"
+    ended.mkdir()
+    write(tmp_path / "file", "mine")
+    assert writer.temporary.exists()
+    assert ended.exists() == (proc == "/nowhere")
+
+
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     write(tmp_path / "file", "old")
     with pytest.raises(RuntimeError), written_whole(tmp_path / "file") as temporary:

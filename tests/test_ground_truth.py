@@ -39,18 +39,24 @@ def test_within_groups_it_does_not_see_what_lies_between_them():
 
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("rho", [0.0, 0.7])
-def test_the_interval_covers_the_truth_about_as_often_as_it_says(rho, groups):
-    """Of normal pairs Spearman's rho is 6 / pi asin(rho / 2); small groups lose some."""
+def test_the_interval_covers_the_truth_though_groups_repeat_one_another(rho, groups):
+    """Of normal pairs Spearman's rho is 6 / pi asin(rho / 2); what each group repeats is one."""
     generator = np.random.default_rng(2)
     truth = 6 / math.pi * math.asin(rho / 2)
     covered, runs, n = 0, 400, 24
     for _ in range(runs):
         a, b = generator.normal(size=(2, n))
-        name = [str(i % groups) for i in range(n)]
-        table = frame(a, rho * a + math.sqrt(1 - rho**2) * b, sae=name)
+        x, y = (np.tile(v, groups) for v in (a, rho * a + math.sqrt(1 - rho**2) * b))
+        table = frame(x, y, sae=[str(i // n) for i in range(n * groups)])
         found = rank_correlation(table, "x", "y", ["sae"])
         covered += found.low <= truth <= found.high
     assert 0.90 <= covered / runs <= 0.985
+
+
+def test_four_corpora_at_any_number_of_settings_have_no_interval():
+    table = frame([1, 2, 3, 4] * 5, [1, 2, 3, 4] * 5, sae=[str(i // 4) for i in range(20)])
+    found = rank_correlation(table, "x", "y", ["sae"])
+    assert found.mean == pytest.approx(1) and math.isnan(found.low) and math.isnan(found.high)
 
 
 def test_what_does_not_vary_has_no_correlation_and_few_cells_no_interval():

@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from study_tables import FAKE, PROBING, RECONSTRUCTION, SIMILARITY, table
+from study_tables import FAKE, PROBING, RECONSTRUCTION, RECOVERY, SIMILARITY, table
 
 from faithful_sae.headline import Headline, headline
 
@@ -114,6 +114,18 @@ def test_fake_features_are_the_papers_and_one_change_at_a_time():
         "fake_feature_ratio:shuffled-tokens": 0.5,
         "fake_feature_ratio:own_quantile_0.5": 0.75,
     }
+
+
+def test_a_feature_counts_as_recovered_from_the_stricter_cosine_on():
+    rows = table(
+        RECOVERY,
+        {"value": 0.25},
+        {"threshold": 0.7, "value": 9.0},
+        {"metric": "truly_fake_ratio", "threshold": None, "value": 0.5},
+        {"metric": "fake_call_recall", "threshold": None, "value": 9.0},
+    )
+    found = values(read(recovery=rows).by_seed)
+    assert found == {"recovered_features": 0.25, "truly_fake_ratio": 0.5}
 
 
 def test_probes_are_averaged_over_tasks_and_over_sparsities():

@@ -12,7 +12,7 @@ from faithful_sae.linear import linear, use_linear
 sizes = st.integers(0, 40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     leading=st.lists(st.integers(0, 5), min_size=1, max_size=3),
     d_in=st.integers(1, 40),

@@ -50,7 +50,7 @@ def always_sparse(monkeypatch):
 
 @pytest.mark.parametrize("dense_below", [1, 100])
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6), d=st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_match_has_the_best_total_of_all_permutations(dense_below, seed, n, d):
     a, b = rows(seed, n, d), rows(seed + 1, n, d)
     unit_a, unit_b = (x.double() / x.double().norm(dim=1, keepdim=True) for x in (a, b))
@@ -91,7 +91,7 @@ def made(kind: str, n: int, m: int, d: int, seed: int) -> Tensor:
     st.sampled_from([1, 3, 16]),
     st.integers(0, 10_000),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_total_is_scipys_for_any_shape_and_ties(kind, n, more, d, candidates, seed):
     values = made(kind, n, n + more, d, seed)
     with pytest.MonkeyPatch.context() as patch:
@@ -205,7 +205,7 @@ def test_match_is_not_greedy():
 
 
 @given(st.permutations(range(6)), st.lists(st.floats(0.01, 100), min_size=6, max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_permuted_and_rescaled_copy_is_matched_perfectly(order, scales):
     a = rows(0)
     found = match(a, a[order] * torch.tensor(scales)[:, None])

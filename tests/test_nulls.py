@@ -63,7 +63,10 @@ def test_the_covariance_null_does_not_depend_on_the_axes():
     assert straight.tolist() == pytest.approx(turned.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("matrix", [[[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.0, 1.0]]])
+@pytest.mark.parametrize(
+    "matrix",
+    [[[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.0, 1.0]], [[1.0, 0.0], [0.0, -1e-4]]],
+)
 def test_a_matrix_that_is_no_covariance_is_an_error(matrix):
     with pytest.raises(ValueError, match="not symmetric positive semi-definite"):
         covariance_null(torch.tensor(matrix), 4, 0)

@@ -12,6 +12,20 @@ pytestmark = pytest.mark.workflow
 SLURM = ROOT / "workflow/profiles/slurm"
 
 
+def rules_with(pattern: str) -> set[str]:
+    """Rules whose text matches."""
+    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    rules = re.findall(r"^rule (\w+):\n((?:(?!^rule ).*\n)*)", text, re.M)
+    return {name for name, rule in rules if re.search(pattern, rule, re.M)}
+
+
+def test_a_rule_that_asks_for_a_gpu_is_sent_to_one_and_shares_no_job():
+    profile = yaml.safe_load((SLURM / "config.yaml").read_text())
+    assert set(profile["set-resources"]) == rules_with(r"^ +gpu=1,")
+    assert set(profile["groups"]) <= rules_with("") - set(profile["set-resources"])
+    assert set(profile["groups"].values()) == set(profile["group-components"])
+
+
 def test_a_job_that_failed_asks_for_more_memory_and_time_each_time(tmp_path):
     """Rules of the profile's names that always fail, run here: what they ask for is printed."""
     profile = yaml.safe_load((SLURM / "config.yaml").read_text())

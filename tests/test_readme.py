@@ -1,11 +1,15 @@
 """The numbers in the README are those of the committed tables; run as a script, prints them."""
 
+import math
 import sys
 from pathlib import Path
 
 import polars as pl
+import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
+STUDIES = [f"workflow/studies/{path.name}" for path in ROOT.glob("workflow/studies/*.yaml")]
 TABLES = ROOT / "results" / "demo" / "tables"
 CORPORA = ["faithful", "wikipedia", "dialogue", "code"]
 GAPS = {
@@ -28,6 +32,16 @@ SUMMARY = {
     "probing_accuracy:question": "probing accuracy, question type",
     "probing_accuracy:spam": "probing accuracy, spam",
     "probing_accuracy:swapped-words": "probing accuracy, swapped words",
+}
+
+
+REFERENCE = {  # of the reference study: rows are corpora, columns are these
+    "explained_variance:foreign": "EV foreign",
+    "ce_loss_increase:foreign": "CE foreign",
+    "shared_feature_ratio": "SFR",
+    "mean_matched_cosine_above_null": "cosine - null",
+    "fake_feature_ratio": "FFR",
+    "probing_accuracy": "probing",
 }
 
 
@@ -55,6 +69,43 @@ def readme_table() -> list[str]:
         rows.append((label, cells))
     head = [f"| SAEs trained on | {' | '.join(CORPORA)} |", "| --- |" + " --- |" * len(CORPORA)]
     return head + [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
+
+
+def reference_table() -> list[str]:
+    """Lines of the README's table of the reference study: the later hook, the narrower SAE."""
+    folder = ROOT / "results/smollm2/tables"
+    place = {"model": "smollm2", "hook": "resid_pre.22", "sae": "topk"}
+    there = [pl.col(name) == value for name, value in place.items()]
+    summary = pl.read_csv(folder / "summary.csv").filter(there)
+    rebuilt = pl.read_csv(folder / "reconstruction.csv").filter(
+        *there,
+        pl.col("eval_corpus") == "faithful",
+        pl.col("positions") == "kept",
+        pl.col("metric") == "explained_variance",
+    )
+    statistics = pl.read_csv(folder / "corpus_statistics.csv").filter(pl.col("model") == "smollm2")
+    value = {(c, m): v for _, c, m, v in statistics.iter_rows()}
+    both = pl.read_csv(folder / "differences.csv").filter(
+        *there, pl.col("metric") == "explained_variance:both"
+    )
+    ahead = {row["corpus_b"]: row for row in both.iter_rows(named=True)}
+    head = ["SAEs trained on", "gap", "EV faithful", *REFERENCE.values(), "home and away"]
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " --- |" * (len(head) - 1)]
+    gap = "surprise_gap_settled"
+    corpora = [corpus for corpus, metric in value if metric == gap]
+    for corpus in sorted(corpora, key=lambda corpus: value[corpus, gap]):
+        cells = [f"{value[corpus, gap]:.2f} ± {1.96 * value[corpus, gap + '_stderr']:.2f}"]
+        cells.append(f"{rebuilt.filter(pl.col('corpus') == corpus)['value'].mean():.3f}")
+        for metric in REFERENCE:
+            rows = summary.filter(pl.col("metric") == metric, pl.col("corpus") == corpus)
+            cells += [
+                f"{row['mean']:.3f} ± {(row['high'] - row['low']) / 2:.3f}"
+                for row in rows.iter_rows(named=True)
+            ] or ["-"]
+        row = ahead.get(corpus)
+        cells.append(f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if row else "-")
+        lines.append(f"| {corpus} | {' | '.join(cells)} |")
+    return lines
 
 
 TRACKED = {
@@ -95,7 +146,8 @@ def truth_table() -> list[str]:
                 & pl.col("frequency").eq_missing(pl.lit(frequency)),
                 named=True,
             )
-            cells.append(f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+            interval = "" if math.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
+            cells.append(f"{row['value']:.2f}{interval}")
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 
@@ -165,6 +217,10 @@ def test_the_readme_shows_the_numbers_of_the_committed_tables():
     assert "\n".join(readme_table()) in (ROOT / "README.md").read_text()
 
 
+def test_the_readme_shows_the_numbers_of_the_reference_study():
+    assert "\n".join(reference_table()) in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_shows_the_correlations_with_known_features():
     assert "\n".join(truth_table()) in (ROOT / "README.md").read_text()
 
@@ -175,5 +231,23 @@ def test_the_readme_shows_figures_that_are_committed():
     assert shown and all((ROOT / path).exists() for path in shown)
 
 
+@pytest.mark.parametrize("file", ["config.yaml", *sorted(STUDIES)])
+def test_published_results_are_those_of_the_study_as_it_is_configured(file):
+    config = yaml.safe_load((ROOT / file).read_text())
+    tables = ROOT / "results" / config["study"] / "tables"
+    if not tables.exists():
+        pytest.skip("not published")
+    summary = pl.read_csv(tables / "summary.csv")
+    assert set(summary["corpus"]) == set(config["corpora"])
+    assert set(summary["sae"]) == set(config["saes"])
+    assert summary["seeds"].max() == len(config["seeds"])
+    probed = set(summary["metric"].str.extract("^probing_accuracy:(.*)").drop_nulls())
+    assert probed == set(config.get("tasks", {}))
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join([*readme_table(), "", *truth_table(), "", *speed_table()]) + "\n")
+    sys.stdout.write(
+        "\n".join(
+            [*reference_table(), "", *readme_table(), "", *truth_table(), "", *speed_table(), ""]
+        )
+    )

@@ -6,7 +6,7 @@ import math
 import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_known_features import draw
 
@@ -98,16 +98,17 @@ def test_fake_latents_by_hand():
         [
             axes[0],  # a feature
             -2 * axes[1],  # one upside down
-            0.8 * axes[0] + 0.6 * axes[2],  # mostly a feature
-            0.6 * axes[0] + 0.8 * axes[2],  # mostly an external one
+            0.75 * axes[0] + 0.66 * axes[2],  # mostly a feature
+            0.66 * axes[0] + 0.75 * axes[2],  # mostly an external one
+            axes[0] + axes[2],  # cosine 0.707 with both: a feature's, then
             axes[3],
             axes[5],  # no direction that is known
             axes[:4].sum(0),  # half of each
         ]
     )
     fake, is_external = truly_fake(W_dec, own, external)
-    assert fake.tolist() == [False, False, False, True, True, True, True]
-    assert is_external.tolist() == [False, False, False, True, True, False, False]
+    assert fake.tolist() == [False, False, False, True, False, True, True, True]
+    assert is_external.tolist() == [False, False, False, True, False, True, False, False]
 
 
 def test_calls_by_hand():
@@ -125,7 +126,6 @@ def test_calls_by_hand():
     assert math.isnan(none_fake["fake_call_recall", None, 0.1])
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=12))
 def test_auroc_is_the_share_of_pairs_in_the_right_order(latents):
     fake = torch.tensor([kind for kind, _ in latents])
@@ -161,6 +161,7 @@ def graded(sae, corpora, shift=0.0, cut=0.0):
 def test_an_sae_that_is_the_truth_has_no_fake_latent_and_explains_everything(corpora):
     found = graded(oracle(OWN), corpora)
     assert found["recovered_features", 0.9, None] == 1
+    assert found["recovered_features_weighted", 0.9, None] == pytest.approx(1)
     assert found["explained_variance", None, None] == pytest.approx(1, abs=1e-5)
     assert found["explained_variance_faithful", None, None] == pytest.approx(1, abs=1e-5)
     assert found["truly_fake_ratio", None, None] == 0
@@ -179,6 +180,27 @@ def test_external_latents_are_fake_if_they_are_alive(corpora):
     assert own["truly_fake_ratio", None, None] == 0
     assert own["dead_fraction", None, None] == pytest.approx(8 / 32)
     assert own["recovered_features", 0.9, None] == 1
+
+
+def test_the_truth_explains_its_own_distribution_whatever_corpus_it_is_graded_on(corpora):
+    found = graded(oracle(OWN), corpora, shift=1.0)
+    assert found["explained_variance_faithful", None, None] == pytest.approx(1, abs=1e-5)
+    assert found["explained_variance", None, None] < 0.9
+
+
+def test_a_latent_that_never_exceeds_the_cut_is_halfway_between_text_and_random_tokens(corpora):
+    sae, axis = oracle(OWN, k=25), torch.linalg.svd(DICTIONARY)[2][-1:]  # of no feature
+    faint = SAE(
+        torch.cat([sae.W_enc, torch.zeros(64, 1)], 1),
+        torch.cat([sae.b_enc, torch.tensor([1e-3])]),
+        torch.cat([OWN, axis]),
+        sae.b_dec,
+        sae.k,
+    )
+    found = graded(faint, corpora, cut=2e-3)
+    assert found["truly_fake_ratio", None, None] == pytest.approx(1 / 25)
+    assert found["random_auroc", None, None] == 0  # all others fire more
+    assert 0 < found["contrast_auroc", None, None] < 1  # frequent features fire less on random
 
 
 def test_a_latent_that_fires_on_random_tokens_alone_is_fake_and_found(corpora):

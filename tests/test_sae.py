@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from faithful_sae.sae import SAE
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 
 
 def random_sae(d_in=5, d_sae=12, k=3, seed=0, **changes) -> SAE:

@@ -224,7 +224,7 @@ def test_of_equally_likely_tokens_the_nucleus_holds_all_or_none() -> None:
     assert set(draw(logits, uniforms(2000), 1.0, 0.39).tolist()) == {2}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     vocabulary=st.sampled_from([1, 7, 256, 257, 5003]),
@@ -246,7 +246,7 @@ def test_the_nucleus_is_the_one_that_a_sort_finds(
         assert found == expected or (mass - top_p).abs().min() < 1e-6
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), top_p=st.sampled_from([0.2, 0.7, 1.0]))
 def test_a_draw_depends_on_no_other_row(seed: int, top_p: float) -> None:
     generator = np.random.default_rng(seed)
@@ -268,7 +268,7 @@ def test_a_draw_within_the_nucleus_is_the_same_without_it() -> None:
     assert 0.75 < inside.double().mean() < 0.85
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     vocabulary=st.sampled_from([1, 2, 61, 255, 256, 257, 1000, 5003]),
     u=st.one_of(st.sampled_from([0.0, ALMOST_ONE]), st.floats(0, ALMOST_ONE)),

@@ -25,7 +25,7 @@ from faithful_sae.prepare import randomize
 from faithful_sae.shards import EVERY_POSITION, Positions, Shards, blocks_of, shard_of
 from faithful_sae.state import State
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 context_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 LENGTHS = [7, 5, 9, 16, 3, 11, 8, 2, 13, 6]
 N, D_IN = sum(LENGTHS), 3

@@ -35,7 +35,7 @@ PROFILE = [
 def snakemake(*arguments: str, directory: str = TINY) -> list[str]:
     """A command line; a run that hangs is ended."""
     command = [sys.executable, "-m", "snakemake", "--directory", directory, *arguments]
-    return ["timeout", "--kill-after=10", "600", *command]
+    return ["timeout", "--kill-after=10", "1200", *command]
 
 
 def start(command: list[str], **options) -> subprocess.Popen:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from faithful_sae import sparse
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40)
 
 
 @st.composite

@@ -19,7 +19,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 triton = pytest.importorskip("triton")  # interprets its kernels without a GPU: conftest.py
 from faithful_sae import sparse_cuda  # noqa: E402
 
-quick = settings(max_examples=12, deadline=None)
+quick = settings(max_examples=12)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -156,7 +156,7 @@ def test_the_same_input_with_another_time_is_the_same_job(tmp_path):
     assert State(tmp_path / "state", {}, [tmp_path / "input"]).load()[1] == {"done": 7}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_damaged_checkpoint_is_never_used(tmp_path_factory, where, bit):
     folder = tmp_path_factory.mktemp("state") / "state"
@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_never_used(tmp_path_factory, where, bit):
         assert all(torch.equal(loaded[0][name], tensors[name]) for name in tensors)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(deaths=st.lists(st.integers(0, 5), max_size=4), blocks=st.integers(1, 6))
 def test_sampling_killed_in_any_blocks_writes_the_same_bytes(tmp_path_factory, deaths, blocks):
     folder = tmp_path_factory.mktemp("samples")

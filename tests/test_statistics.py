@@ -34,6 +34,13 @@ def test_pairs_of_additive_seed_effects_have_the_interval_of_their_seeds():
     )
 
 
+def test_the_order_of_the_seeds_changes_no_bit():
+    values = {0: 0.1, 1: 0.2, 2: 0.3}  # (0.1 + 0.2) + 0.3 is not (0.3 + 0.2) + 0.1
+    assert seed_interval(values) == seed_interval(dict(reversed(values.items())))
+    pairs = {(0, 1): 0.1, (0, 2): 0.2, (1, 2): 0.3}
+    assert pair_interval(pairs) == pair_interval(dict(reversed(pairs.items())))
+
+
 def test_a_seed_paired_with_itself_is_left_out():
     pairs = {(0, 1): 0.2, (0, 2): 0.4, (1, 2): 0.6}
     assert pair_interval(pairs | {(0, 0): 1.0}) == pair_interval(pairs)
@@ -132,6 +139,11 @@ def test_spearman_is_scipys_with_the_exact_p():
     assert found.p == pytest.approx(2 * min(tails))
 
 
+def test_the_p_of_many_points_repeats():
+    x, y = range(9), [3.0, 1.0, 4.0, 1.5, 5.0, 9.0, 2.0, 6.0, 5.5]
+    assert spearman(x, y) == spearman(x, y)
+
+
 def test_spearman_of_an_increasing_relation_is_one_and_its_interval_below_one():
     rho, low, high, p, n = spearman([1, 2, 3, 4, 5], [0.1, 0.2, 30.0, 31.0, 1e9])
     assert rho == pytest.approx(1)
@@ -143,12 +155,18 @@ def test_spearman_of_an_increasing_relation_is_one_and_its_interval_below_one():
 
 
 def test_spearman_of_few_or_equal_points_has_no_interval():
-    few = spearman([1, 2, 3], [3, 2, 1])
+    few = spearman([1, 2, 3, 4], [4, 3, 2, 1])  # 2 of 24 orders are as extreme: no evidence
     assert few.rho == pytest.approx(-1) and math.isnan(few.low) and math.isnan(few.p)
     assert math.isnan(spearman([1, 2, 3, 4, 5], [7, 7, 7, 7, 7]).rho)
     assert math.isnan(spearman([1], [2]).rho)
     with pytest.raises(ValueError, match="give pairs"):
         spearman([1, 2], [1])
+
+
+def test_a_rank_interval_by_hand():
+    z, half = math.log(3) / 2, 1.959964 * math.sqrt(1.125 / 9)  # of rho 0.5 and 12 points
+    expected = [math.tanh(z - half), math.tanh(z + half)]
+    assert rank_interval(0.5, 12) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("corpora", [5, 8, 12])

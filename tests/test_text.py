@@ -33,7 +33,7 @@ texts = st.text(st.characters(codec="utf-8"), min_size=1).filter(
 )
 documents = st.lists(texts, min_size=1, max_size=5)
 pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=5)
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 
 
 def make_wheel(folder: Path, member: str, data: bytes) -> Path:

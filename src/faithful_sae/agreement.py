@@ -83,11 +83,12 @@ def contribution_cka(
     """Do two groups of latents, each taken as a whole, write the same into the reconstruction?
 
     Linear CKA (Kornblith et al. 2019) of the contributions X = latents @ W_dec [tokens, d_in], each
-    centred over tokens:  ||X_a^T X_b||_F^2 / (||X_a^T X_a||_F ||X_b^T X_b||_F), between 0 and 1.
+    centred over tokens: `||X_a^T X_b||_F^2 / (||X_a^T X_a||_F ||X_b^T X_b||_F)`, between 0 and 1.
 
     It needs no pairs, so it can tell latents that differ because one content was cut up differently
     (high) from latents that write something else (low); the question of Gerasimov et al. 2026. What
     it cannot say:
+
     - It is 1 if and only if the contributions agree up to a rotation of the residual stream and a
       factor. It does not change when latents are exchanged, split or turned within the space they
       span as long as their sum stays the same on every token; if the turn changes the sum (other

@@ -1,12 +1,15 @@
 """The paper's claims, each with our estimate, its interval and a verdict.
 
-FaithfulSAE (Cho et al. 2025) claims that SAEs trained on the model's own text beat those trained on
-outside text; each claim is tested by the paper's own metric, and by one that answers an objection
-to it.
+FaithfulSAE (Cho et al. 2025) claims of SAEs trained on the model's own text that more of their
+latents are shared across seeds than with instruction data sets, that in five of seven models fewer
+are fake than with web text, that they probe better, and that they rebuild other data sets with less
+loss. Here each claim is put to every outside text of a study, by the paper's own metric and by ones
+that answer an objection to it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +42,9 @@ CLAIMS = [
     Claim("closer to the model", "paper: CE difference", "ce_loss_increase:foreign", -1),
     Claim("closer to the model", "paper: L2", "mse:foreign", -1),
     Claim("closer to the model", "share of variance", "explained_variance:foreign", 1),
+    # On foreign text any broad corpus may win; here a mixture of all outside texts competes too.
+    Claim("closer to the model", "on both texts: CE", "ce_loss_increase:both", -1),
+    Claim("closer to the model", "on both texts: variance", "explained_variance:both", 1),
 ]
 # Claims on the order of all corpora: the metric falls (-1) or rises (1) with the dose.
 DOSE_CLAIMS = [
@@ -46,7 +52,7 @@ DOSE_CLAIMS = [
     Claim("less surprising, more shared", "above the null", "mean_matched_cosine_above_null", -1),
     Claim("less surprising, fewer fake", "paper", "fake_feature_ratio", 1),
 ]
-DOSE = "surprise_gap_settled"
+DOSE = "surprise_distance"
 TABLE = {
     "claim": pl.String,
     "definition": pl.String,
@@ -64,6 +70,8 @@ TABLE = {
     "texts": pl.Int64,
     "texts_for": pl.Int64,
     "texts_against": pl.Int64,
+    "texts_agreeing": pl.Int64,
+    "p_texts": pl.Float64,
     "verdict": pl.String,
 }
 
@@ -83,12 +91,15 @@ def claims(
     over the outside texts, with the interval over seeds; for claims on the order of the corpora,
     the Spearman correlation with the surprise gap.  texts_for, texts_against: outside texts on
     whose comparison alone the difference is significant (p_adjusted < 0.05) in the claimed or in
-    the other direction.
+    the other direction.  texts_agreeing: those whose difference, sure or not, has the claimed sign.
+    p_texts: exact two-sided sign test of them. The intervals are over seeds and speak of these
+    texts alone; this asks whether other texts would do the same. Below 0.05 takes six of six.
 
-    verdict: "does not" where the interval lies on the other side or one text is against, since the
-    claim is about outside text as such; else "holds" where it lies on the claimed side; else
-    "undecided". With several models a row of model "all" has the share of models on the claimed
-    side (their mean over hooks and SAEs), with its exact interval and the p of a sign test.
+    verdict: "does not" where the interval lies on the other side. One text against is enough
+    against a claim on outside text as such: "mixed" where the interval lies on the claimed side
+    nonetheless. Else "holds" where it lies there, else "undecided". With several models a row of
+    model "all" has the share of models on the claimed side (their mean over hooks and SAEs), with
+    its exact interval and the p of a sign test.
     """
     studied = pl.col("model").is_in(models) & pl.col("sae").is_in(saes)
     against = studied & pl.col("corpus_b").is_in(outside)
@@ -105,8 +116,10 @@ def _over_texts(paired: Differences) -> Differences:
     """Differences averaged over the outside texts, seed by seed."""
     place = ["model", "hook", "sae", "metric"]
     return Differences(
-        paired.by_seed.group_by(*place, "seed").agg(pl.col("value").mean()),
-        paired.by_pair.group_by(*place, "seed", "seed_b").agg(pl.col("value").mean()),
+        *(
+            table.group_by(*place, *unit, maintain_order=True).agg(pl.col("value").mean())
+            for table, unit in ((paired.by_seed, ["seed"]), (paired.by_pair, ["seed", "seed_b"]))
+        )
     )
 
 
@@ -122,6 +135,7 @@ def _difference_rows(mean: Differences, each: pl.DataFrame) -> Iterator[tuple[An
             )
             sure = texts.filter(pl.col("p_adjusted") < SIGNIFICANCE)["mean"] * claim.sign
             with_it, against = int((sure > 0).sum()), int((sure < 0).sum())
+            agreeing, p_texts = _sign_test(texts["mean"] * claim.sign)
             yield (
                 claim.claim,
                 claim.definition,
@@ -134,6 +148,8 @@ def _difference_rows(mean: Differences, each: pl.DataFrame) -> Iterator[tuple[An
                 texts.height,
                 with_it,
                 against,
+                agreeing,
+                p_texts,
                 _verdict(interval.low, interval.high, claim.sign, against),
             )
 
@@ -158,8 +174,17 @@ def _dose_rows(table: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
                 row["corpora"],
                 None,
                 None,
+                None,
+                None,
                 _verdict(row["low"], row["high"], claim.sign, against=0),
             )
+
+
+def _sign_test(differences: pl.Series) -> tuple[int, float]:
+    """How many differences are above 0, and the exact two-sided p; ties are left out."""
+    above, below = int((differences > 0).sum()), int((differences < 0).sum())
+    p = float(binomtest(above, above + below).pvalue) if above + below else math.nan
+    return above, p
 
 
 def _expected(claim: Claim) -> str:
@@ -168,9 +193,11 @@ def _expected(claim: Claim) -> str:
 
 def _verdict(low: float, high: float, sign: int, against: int) -> str:
     nearest, farthest = sorted((sign * low, sign * high))
-    if farthest < 0 or against:
+    if farthest < 0:
         return "does not"
-    return "holds" if nearest > 0 else "undecided"
+    if nearest > 0:
+        return "mixed" if against else "holds"
+    return "undecided"
 
 
 def _over_models(table: pl.DataFrame) -> Iterator[dict[str, Any]]:

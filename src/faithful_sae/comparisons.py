@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ DIFFERENCES = dict.fromkeys(COMPARISON, pl.String) | {
     "p": pl.Float64,
 }
 # How far a corpus is from what the model would write (DESIGN of the measure: corpus_statistics.py).
-DOSES = ["surprise_gap_settled", "nll"]
+DOSES = ["surprise_distance", "nll"]
 RESPONSES = [
     "shared_feature_ratio",
     "mean_matched_cosine_above_null",
@@ -30,6 +29,7 @@ RESPONSES = [
     "fake_not_dense_ratio",
     "ce_loss_increase",
     "ce_loss_increase:foreign",
+    "explained_variance:foreign",
     "probing_accuracy",
 ]
 DOSE_RESPONSE = dict.fromkeys([*PLACE, "metric", "dose"], pl.String) | {
@@ -55,16 +55,31 @@ def paired_differences(values: Headline, reference: str) -> Differences:
     """Differences, reference minus other corpus, of every headline metric.
 
     Equal seeds share their initial weights, so that what these do to a metric cancels. Metrics on
-    foreign text are compared on the texts that are foreign to both corpora alone.
+    foreign text are compared on the texts that are foreign to both corpora alone; those of name
+    ":both" on the held-out texts of the two corpora, averaged: each SAE is at home on one and away
+    on the other, however easy these are. A mixture of all outside texts has no foreign ones.
     """
+    place = [*COMPARISON, "seed"]
     foreign = _paired(values.foreign, reference, ["eval_corpus", "seed"])
-    common = foreign.group_by(*COMPARISON, "seed").agg(pl.col("value").mean())
+    common = foreign.group_by(place, maintain_order=True).agg(pl.col("value").mean())
+    rebuilt = _paired(values.rebuilt, reference, ["eval_corpus", "seed"])
+    home_or_away = (pl.col("eval_corpus") == reference) | (
+        pl.col("eval_corpus") == pl.col("corpus_b")
+    )
+    both = (
+        rebuilt.filter(home_or_away)
+        .group_by(place, maintain_order=True)
+        .agg(pl.col("value").mean(), texts=pl.len())
+        .filter(pl.col("texts") == 2)
+        .drop("texts")
+    )
     own = values.by_seed.filter(~pl.col("metric").str.ends_with(":foreign"))
     return Differences(
         by_seed=pl.concat(
             [
                 _paired(own, reference, ["seed"]),
                 common.with_columns(metric=pl.format("{}:foreign", "metric")),
+                both.with_columns(metric=pl.format("{}:both", "metric")),
             ],
             how="diagonal",
         ),
@@ -76,7 +91,10 @@ def _paired(table: pl.DataFrame, reference: str, unit: list[str]) -> pl.DataFram
     mine = table.filter(pl.col("corpus") == reference)
     others = table.filter(pl.col("corpus") != reference)
     both = mine.join(others, on=[*PLACE, "metric", *unit], suffix="_b")
-    return both.select(*COMPARISON, *unit, value=pl.col("value") - pl.col("value_b"))
+    # Sorted, because the order of a join's rows would move the last bit of means over them.
+    return both.select(*COMPARISON, *unit, value=pl.col("value") - pl.col("value_b")).sort(
+        *COMPARISON, *unit
+    )
 
 
 def intervals(differences: Differences, by: list[str]) -> list[tuple[tuple[str, ...], Interval]]:
@@ -94,8 +112,9 @@ def differences(paired: Differences) -> pl.DataFrame:
     """Each difference with its 95 % interval over seeds, effect size and p.
 
     effect_size: Cohen's d_z, in standard deviations of the seeds' differences.  p: two-sided, of
-    no difference.  p_adjusted: corrected for all comparisons of the study (Benjamini & Hochberg
-    1995): among those called different at 0.05, one in twenty is expected to be wrong.
+    no difference.  p_adjusted: corrected for all comparisons in the same metric (Benjamini &
+    Hochberg 1995): among those called different at 0.05, one in twenty is expected to be wrong. Not
+    for those of the study at once: the clear-cut ones of other metrics would let nearly all pass.
     NaN where seeds are too few. An interval speaks of these texts: it covers the choice of the
     seed, not that of the text.
     """
@@ -104,28 +123,41 @@ def differences(paired: Differences) -> pl.DataFrame:
         for key, interval in intervals(paired, COMPARISON)
     ]
     table = pl.DataFrame(rows, schema=DIFFERENCES, orient="row").sort(COMPARISON)
-    return table.with_columns(
-        p_adjusted=pl.Series(_adjusted(table["p"].to_list()), dtype=pl.Float64)
-    )
+    return table.with_columns(p_adjusted=_adjusted().over("metric"))
 
 
-def _adjusted(p: Sequence[float]) -> list[float]:
-    values = np.array(p, float)
-    known = np.isfinite(values)
-    if known.any():
-        values[known] = false_discovery_control(values[known])
-    return [float(value) for value in values]
+def _adjusted() -> pl.Expr:
+    def adjust(p: pl.Series) -> pl.Series:
+        values = p.to_numpy().copy()
+        known = np.isfinite(values)
+        if known.any():
+            values[known] = false_discovery_control(values[known])
+        return pl.Series(values, dtype=pl.Float64)
+
+    return pl.col("p").map_batches(adjust, return_dtype=pl.Float64)
+
+
+def surprise(corpus_statistics: pl.DataFrame) -> pl.DataFrame:
+    """DOSES of every corpus: columns model, corpus, dose, amount (nats per token)."""
+    return corpus_statistics.select(
+        "model",
+        "corpus",
+        dose=pl.col("metric").replace("surprise_gap_settled", "surprise_distance"),
+        amount=pl.when(pl.col("metric") == "surprise_gap_settled")
+        .then(pl.col("value").abs())
+        .otherwise("value"),
+    ).filter(pl.col("dose").is_in(DOSES))
 
 
 def dose_response(summary: pl.DataFrame, corpus_statistics: pl.DataFrame) -> pl.DataFrame:
     """Spearman correlation over corpora of headline metrics with how surprising a corpus is.
 
+    Doses: surprise_distance, the settled surprise gap without its sign, since text that is likelier
+    than what the model would write is no more its own; and the negative log-likelihood, nll.
     One row per model, hook, SAE, metric and dose, where there are three corpora or more. The
     corpora are the points: an interval over so few is wide, and they were chosen, not drawn.
     """
-    doses = corpus_statistics.filter(pl.col("metric").is_in(DOSES)).select(
-        "model", "corpus", dose="metric", amount="value"
-    )
+    doses = surprise(corpus_statistics)
     points = (
         summary.filter(pl.col("metric").is_in(RESPONSES), pl.col("mean").is_finite())
         .join(doses, on=["model", "corpus"])

@@ -80,7 +80,8 @@ def rank_correlation(table: pl.DataFrame, x: str, y: str, within: list[str]) -> 
 
     Ranks are taken and centred within each group (mid-ranks for ties) and correlated over all rows
     at once; without groups this is Spearman's rho. The interval is that of
-    `statistics.rank_interval`, where every group after the first costs one of the n rows; NaN
+    `statistics.rank_interval` for the rows of the largest group: what is in one order in every
+    group (corpora, ever further away, at each SAE setting) is no more evidence than in one. NaN
     bounds for fewer than five. NaN where a column does not vary. The interval's last field is the
     number of rows. Rows that are not finite are left out.
     """
@@ -96,7 +97,7 @@ def rank_correlation(table: pl.DataFrame, x: str, y: str, within: list[str]) -> 
     if scale == 0:
         return Interval(math.nan, math.nan, math.nan, known.height)
     r = min(1.0, max(-1.0, float(a @ b) / scale))
-    n = known.height - len(groups) + 1
+    n = max(group.height for group in groups)
     if n < CORPORA_FOR_A_CORRELATION:
         return Interval(r, math.nan, math.nan, known.height)
     return Interval(r, *rank_interval(r, n), known.height)

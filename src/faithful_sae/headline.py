@@ -34,7 +34,7 @@ RECOVERY_METRICS = [
     "random_auroc",
     "contrast_auroc",
 ]
-FOREIGN_METRICS = ["explained_variance", "mse", "ce_loss_increase"]
+REBUILT_METRICS = ["explained_variance", "mse", "ce_loss_increase"]
 # The cosine of the headline Shared Feature Ratio (FaithfulSAE).
 SHARED_THRESHOLD = 0.7
 # The cosine with a known feature from which that feature counts as recovered.
@@ -44,7 +44,7 @@ RECOVERED_THRESHOLD = 0.9
 _NAMES = dict.fromkeys(GROUP, pl.String)
 BY_SEED = pl.DataFrame(schema=_NAMES | {"seed": pl.Int64, "value": pl.Float64})
 BY_PAIR = pl.DataFrame(schema=_NAMES | {"seed": pl.Int64, "seed_b": pl.Int64, "value": pl.Float64})
-FOREIGN = pl.DataFrame(
+REBUILT = pl.DataFrame(
     schema=_NAMES | {"eval_corpus": pl.String, "seed": pl.Int64, "value": pl.Float64}
 )
 
@@ -53,12 +53,13 @@ class Headline(NamedTuple):
     """Values in tidy form, by what they belong to; `metric` as in the summary.
 
     by_seed: GROUP, seed, value.  by_pair: GROUP, seed, seed_b, value (pairs within a corpus).
-    foreign: GROUP, eval_corpus, seed, value; reconstruction on each outside text that the SAE was
-    not trained on.
+    rebuilt: GROUP, eval_corpus, seed, value; reconstruction of each corpus's held-out text.
+    foreign: those rows of it on an outside text that the SAE was not trained on.
     """
 
     by_seed: pl.DataFrame
     by_pair: pl.DataFrame
+    rebuilt: pl.DataFrame
     foreign: pl.DataFrame
 
 
@@ -73,7 +74,8 @@ def headline(
     texts: corpus -> the outside texts that it holds: itself, those of a mixture, none where a model
     wrote it. Raises ValueError when a value occurs twice or the fake-feature cut was not measured.
     """
-    own, foreign, by_pair = [], FOREIGN.clear(), BY_PAIR.clear()
+    own, by_pair = [], BY_PAIR.clear()
+    rebuilt = foreign = REBUILT.clear()
     if "reconstruction" in tables:
         kept = tables["reconstruction"].filter(pl.col("positions") == "kept")
         own.append(
@@ -82,7 +84,8 @@ def headline(
                 pl.col("metric").is_in(RECONSTRUCTION_METRICS),
             )
         )
-        foreign = _foreign(kept, texts).select(FOREIGN.columns)
+        rebuilt = kept.filter(pl.col("metric").is_in(REBUILT_METRICS)).select(REBUILT.columns)
+        foreign = _foreign(rebuilt, texts)
         own.append(_average(foreign.with_columns(metric=pl.format("{}:foreign", "metric"))))
     if "recovery" in tables:
         recovery = tables["recovery"].filter(pl.col("metric").is_in(RECOVERY_METRICS))
@@ -97,7 +100,7 @@ def headline(
     by_seed = pl.concat([BY_SEED.clear(), *(part.select(BY_SEED.columns) for part in own)])
     for table, unit in ((by_seed, ["seed"]), (by_pair, ["seed", "seed_b"])):
         _require_single(table, [*GROUP, *unit])
-    return Headline(by_seed, by_pair, foreign)
+    return Headline(by_seed, by_pair, rebuilt, foreign)
 
 
 def close_to(column: str, value: float) -> pl.Expr:
@@ -126,7 +129,7 @@ def absolute_cut(min_activation: float) -> pl.Expr:
     return (pl.col("cut") == "absolute") & close_to("level", min_activation)
 
 
-def _foreign(kept: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+def _foreign(rebuilt: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> pl.DataFrame:
     """Rows on outside texts that the SAE was not trained on: each is as new to it as the others."""
     outside = [corpus for corpus, held in texts.items() if list(held) == [corpus]]
     seen = pl.DataFrame(
@@ -134,9 +137,8 @@ def _foreign(kept: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> pl.DataF
         schema={"corpus": pl.String, "eval_corpus": pl.String},
         orient="row",
     )
-    return kept.filter(
-        pl.col("eval_corpus").is_in(outside), pl.col("metric").is_in(FOREIGN_METRICS)
-    ).join(seen, on=["corpus", "eval_corpus"], how="anti")
+    on_outside = rebuilt.filter(pl.col("eval_corpus").is_in(outside))
+    return on_outside.join(seen, on=["corpus", "eval_corpus"], how="anti")
 
 
 def _average(table: pl.DataFrame) -> pl.DataFrame:

@@ -134,8 +134,8 @@ def majority(train_y: Labels, test_y: Labels) -> dict[str, float]:
 def k_sparse_features(train_x: Features, train_y: Labels, k: int) -> NDArray[np.int64]:
     """The k columns whose class means differ most, best first; ties to the lower index.
 
-    Score of a column: between-class sum of squares, sum_c n_c (mean_c - mean)^2. For two classes
-    it ranks like |mean_1 - mean_0|, the selection of Gurnee et al. 2023 that SAEBench uses.
+    Score of a column: between-class sum of squares, `sum_c n_c (mean_c - mean)^2`. For two classes
+    it ranks like `|mean_1 - mean_0|`, the selection of Gurnee et al. 2023 that SAEBench uses.
     Selected on training documents only.  Raises ValueError when k exceeds the number of columns.
     """
     if k > train_x.shape[1]:

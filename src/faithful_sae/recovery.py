@@ -61,8 +61,8 @@ def recovered_features(W_dec: Tensor, features: Tensor, weights: Tensor) -> list
 def truly_fake(W_dec: Tensor, own: Tensor, external: Tensor) -> tuple[Tensor, Tensor]:
     """Latents that stand for no feature of the model, and those of them that are external ones.
 
-    Fake: |cosine| <= 0.7 with every own feature. External: fake, and cosine > 0.7 with an external
-    feature. W_dec: [d_sae, d_in]; own, external: [n, d_in]; both results: [d_sae] bool.
+    Fake: `|cosine|` <= 0.7 with every own feature. External: fake, and cosine > 0.7 with an
+    external feature. W_dec: [d_sae, d_in]; own, external: [n, d_in]; both results: [d_sae] bool.
     """
     rows = normalize(W_dec.float(), dim=1)
     fake = linear(rows, own).abs().amax(1) <= KNOWN_THRESHOLD

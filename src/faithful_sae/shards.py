@@ -43,8 +43,8 @@ class Positions:
 
     skip_first: leading positions of each context left out (1: the start token alone).
     max_norm: tokens are left out whose norm exceeds this many times the median norm of the tokens
-        that `skip_first` leaves; such attention sinks carry most of the energy and no content.
-        None keeps all.
+    that `skip_first` leaves; such attention sinks carry most of the energy and no content. None
+    keeps all.
     """
 
     skip_first: int

@@ -67,24 +67,26 @@ def seed_interval(values: Mapping[int, float]) -> Interval:
     The interval ignores the range of the metric (a share may get a bound above 1).
     Raises ValueError for no seed.
     """
+    # In the order of the seeds: that of the rows they were read from may move the last bit.
+    ordered = sorted(values.items())
     return _jackknife_interval(
-        values, lambda left_out: [v for seed, v in values.items() if seed != left_out]
+        values, lambda left_out: [value for seed, value in ordered if seed != left_out]
     )
 
 
 def pair_interval(pairs: Mapping[tuple[int, int], float]) -> Interval:
     """Mean over pairs of seeds and a 95 % interval that treats the SEED as the unit.
 
-    Jackknife over seeds: U is the mean over pairs, U_-i that over the pairs without seed i, and
-    se^2 = (n - 1)/n * sum_i (U_-i - mean(U_-i))^2; interval U -+ t(n - 1) * se. If a pair's
-    value is mu + a_i + a_j + e_ij, that is exact for the seeds' effects a and errs on the wide
+    Jackknife over seeds: U is the mean over pairs, `U_-i` that over the pairs without seed i, and
+    `se^2 = (n - 1)/n * sum_i (U_-i - mean(U_-i))^2`; interval `U -+ t(n - 1) * se`. If a pair's
+    value is `mu + a_i + a_j + e_ij`, that is exact for the seeds' effects a and errs on the wide
     side for the pairs' own noise e.
 
     pairs: (seed, seed_b) -> value; a seed paired with itself is left out. Fewer than three seeds,
     a seed in every pair, or a value that is not finite: low = high = NaN. Raises ValueError for no
     pair.
     """
-    proper = {pair: value for pair, value in pairs.items() if pair[0] != pair[1]}
+    proper = {pair: value for pair, value in sorted(pairs.items()) if pair[0] != pair[1]}
     return _jackknife_interval(
         {seed for pair in proper for seed in pair},
         lambda left_out: [value for pair, value in proper.items() if left_out not in pair],

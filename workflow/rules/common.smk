@@ -4,12 +4,38 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
+from snakemake import __version__ as SNAKEMAKE_VERSION
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(workflow.basedir)
+
+def repository():
+    """The folder that this workflow's files lie in, also when it is a module of another workflow.
+
+    Of a module that comes from a git host, Snakemake keeps a clone without files and reads rules and
+    scripts out of it one by one. Python cannot, so the rest is laid out inside the clone, once.
+    """
+    here = workflow.current_basedir
+    if here.is_local:
+        return Path(here.get_path_or_uri(secret_free=True)).parents[1]
+    clone = here.hosted_repo.repo
+    folder = Path(clone.git_dir, "files", clone.commit(here.ref).hexsha)
+    folder.parent.mkdir(exist_ok=True)
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            packed, files = f"{temporary}/files.tar", f"{temporary}/files"
+            clone.git.archive(folder.name, "src", "workflow", output=packed)
+            shutil.unpack_archive(packed, files, filter="data")
+            with suppress(OSError):  # another job has just laid them out
+                os.rename(files, folder)
+    return folder
+
+
+ROOT = repository()
 # Snakemake passes its own search path on to scripts, so they find the library without an install.
 sys.path.insert(0, str(ROOT / "src"))
 
@@ -61,6 +87,7 @@ localrules:
     describe_model,
     summarise,
     draw_figures,
+    provenance,
 
 
 onstart:
@@ -147,6 +174,19 @@ def source_files(section):
         return [entry["path"]] if "path" in entry else []
 
     return files
+
+
+def outside_files():
+    """All that the study was given: wheels, data sets and files read, models as they were loaded."""
+    models, texts = config["models"], config["corpora"] | config["tasks"]
+    entries = [*models.values(), *texts.values()]
+    hub = sources("corpora", "hub")
+    return [
+        *{archive_file(e["archive"]): None for e in entries if "archive" in e},
+        *{text["path"]: None for text in texts.values() if "path" in text},
+        *(f"resources/datasets/{c}@{texts[c]['revision']}" for c in hub),
+        *(model_folder(None, model) for model in LANGUAGE_MODELS),
+    ]
 
 
 def parts(file):

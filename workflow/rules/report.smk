@@ -3,6 +3,7 @@
 IN   one Parquet per job, from the rules before
 OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/figures/{figure}.{png,pdf}
+     results/{study}/config.json, ro-crate-metadata.json   what the study was made from and by
 """
 
 # What each table is gathered from; SUMMARIES are made from these.
@@ -38,7 +39,11 @@ TABLES = [*GATHERED, *SUMMARIES]
 WRITTEN = sources("corpora", "faithful", "written_by")
 WRITTEN += [corpus for corpus in CORPORA if config["corpora"][corpus].get("shift") == 0]
 TEXTS = {
-    corpus: [] if corpus in WRITTEN else config["corpora"][corpus].get("of", [corpus])
+    corpus: [
+        part
+        for part in config["corpora"][corpus].get("of", [corpus])
+        if part not in WRITTEN
+    ]
     for corpus in CORPORA
 }
 # Controls are no evidence on the paper's claims: a studied model's random twin, an untrained SAE.
@@ -62,6 +67,27 @@ FIGURES = [
     *(["first_tokens", "norms"] if LANGUAGE_MODELS else []),
     "training_curves",
 ]
+# Where the report shows a figure or table, and what it says there.
+SHOWN = {
+    "claims": ("Findings", "the paper's claims, one by one"),
+    "summary": ("Findings", "every headline metric"),
+    "differences": ("Findings", "the first corpus minus each other"),
+    "dose_response": ("Findings", "metrics against the surprise gap"),
+    "ground_truth": ("Findings", "what is measured against what is true"),
+    "recovery": ("Known features", "recovered features beside what can be measured"),
+    "fake_calls": ("Known features", "fake features beside truly fake latents"),
+    "reconstruction": ("Reconstruction", "every corpus by the SAEs of every other"),
+    "training_curves": ("Reconstruction", "the course of training"),
+    "shared_features": ("Stability", "shared features and their nulls"),
+    "threshold_curves": ("Stability", "shared features at every threshold"),
+    "similarity_forms": ("Stability", "similarity counted in other ways"),
+    "fake_features": ("Fake features", "fake features on three random inputs"),
+    "firing_frequencies": ("Fake features", "how often latents fire"),
+    "probing": ("Probing", "accuracy from all latents"),
+    "sparse_probing": ("Probing", "accuracy from few latents"),
+    "first_tokens": ("Text and activations", "with which tokens documents begin"),
+    "norms": ("Text and activations", "norms by position"),
+}
 
 
 rule summarise:
@@ -74,7 +100,8 @@ rule summarise:
             table: report(
                 f"results/{{study}}/tables/{table}.csv",
                 caption=caption(table),
-                category="Tables",
+                category=SHOWN[table][0],
+                labels={"shows": SHOWN[table][1], "as": "table"},
             )
             for table in SUMMARIES
         },
@@ -106,7 +133,8 @@ rule draw_figures:
             figure: report(
                 f"results/{{study}}/figures/{figure}.png",
                 caption=caption(figure),
-                category="Figures",
+                category=SHOWN[figure][0],
+                labels={"shows": SHOWN[figure][1], "as": "figure"},
             )
             for figure in FIGURES
         },
@@ -128,3 +156,32 @@ rule draw_figures:
         code=code_digest("draw_figures"),
     script:
         "../scripts/draw_figures.py"
+
+
+rule provenance:
+    # In the environment that computed the results, so that its versions are theirs.
+    input:
+        sources=outside_files(),
+        sums="results/{study}/tables/SHA256SUMS",
+        tables=expand(
+            "results/{study}/tables/{table}.csv", table=TABLES, allow_missing=True
+        ),
+        figures=expand(
+            "results/{study}/figures/{figure}.{kind}",
+            figure=FIGURES,
+            kind=["png", "pdf"],
+            allow_missing=True,
+        ),
+    output:
+        crate="results/{study}/ro-crate-metadata.json",
+        config="results/{study}/config.json",
+    log:
+        "results/logs/provenance/{study}.log",
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        config=config,
+        snakemake=SNAKEMAKE_VERSION,
+        code=code_digest("provenance"),
+    script:
+        "../scripts/provenance.py"

@@ -32,6 +32,7 @@ from faithful_sae.statistics import Interval
 
 VERDICTS = {
     "holds": Look("#009E73", "o"),
+    "mixed": Look("#E69F00", "s"),
     "does not": Look("#D55E00", "X"),
     "undecided": Look(NEUTRAL, "d"),
 }

@@ -11,6 +11,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from faithful_sae.claims import DOSE
+from faithful_sae.comparisons import surprise
 from faithful_sae.figures.style import (
     COMBINATION,
     LINE,
@@ -109,19 +111,21 @@ def dose_response(
 ) -> Figure:
     """Headline metrics against how far the corpus is from what the model would write.
 
-    Dose: the settled surprise gap, NLL minus predictive entropy past the first positions
-    (nats/token; 0 for the model's own samples). From five corpora on a least-squares line guides
+    Dose: the size of the settled surprise gap, NLL minus predictive entropy past the first
+    positions (nats/token; 0 for the model's own samples). From five corpora on a least-squares line guides
     the eye and Spearman's correlation stands above it: through fewer points almost anything looks
     like a trend. Where one combination has so many, those that have fewer are left out.
     """
-    gaps = corpus_statistics.filter(
-        pl.col("metric") == "surprise_gap_settled", pl.col("corpus").is_in(corpora)
-    ).select("model", "corpus", gap="value")
+    gaps = (
+        surprise(corpus_statistics)
+        .filter(pl.col("dose") == DOSE, pl.col("corpus").is_in(corpora))
+        .select("model", "corpus", gap="amount")
+    )
     shown = summary.filter(pl.col("metric").is_in(list(METRICS))).join(gaps, on=["model", "corpus"])
     doses = pl.col("corpus").n_unique().over(COMBINATION)
     enough = shown.filter(doses >= CORPORA_FOR_A_CORRELATION)
     shown = shown if enough.is_empty() else enough
-    correlations = correlations.filter(pl.col("dose") == "surprise_gap_settled")
+    correlations = correlations.filter(pl.col("dose") == DOSE)
     figure, rows = canvas(shown, COMBINATION, lambda part: _grid(part, 2.1))
     drawn: list[Interval] = []
     for row in rows:
@@ -131,7 +135,7 @@ def dose_response(
             axes.set_title(_correlation(row.of(correlations).filter(of_metric)))
             axes.set_ylabel(METRICS[metric])
         part = row.axes[0, 0].figure
-        part.supxlabel("surprise gap of the corpus (nats/token)", fontsize=8)
+        part.supxlabel("size of the corpus' surprise gap (nats/token)", fontsize=8)
     heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
     legend(figure, corpus_lines(corpora, marker=True))
     return figure
