@@ -108,6 +108,30 @@ def test_a_dose_response_of_few_corpora_is_left_out_where_another_has_enough(mos
     assert [title.split(" ")[0] for title in _titles(figure)] == shown
 
 
+def test_text_likelier_than_the_models_own_is_as_far_from_it_as_text_as_much_less_likely():
+    rows = [("c0", "fake_feature_ratio", 0.1, 0.0, 1.0, 3)]
+    summary = tidy_table(rows, ["corpus", "metric", "mean", "low", "high", "seeds"])
+    gaps = tidy_table([("c0", "surprise_gap_settled", -0.7)], ["corpus", "metric", "value"])
+    correlations = comparisons.dose_response(summary, gaps)
+    axes = figures.dose_response(summary, gaps, correlations, ["c0"]).axes[0]
+    assert axes.get_lines()[0].get_xdata() == pytest.approx([0.7])
+
+
+@pytest.mark.parametrize("verdict", ["holds", "mixed", "does not", "undecided"])
+def test_every_verdict_has_a_mark_of_its_own(verdict):
+    row = CLAIM | {"verdict": verdict, "estimate": -0.2, "low": -0.3, "high": -0.1}
+    figure = figures.claims(pl.DataFrame([row]))
+    mark = figure.axes[0].get_lines()[1]
+    (key,) = (
+        handle
+        for handle in figure.legends[0].legend_handles
+        if handle.get_label() == f"verdict: {verdict}"
+    )
+    assert (mark.get_marker(), mark.get_color()) == (key.get_marker(), key.get_color())
+    marks = {handle.get_marker() for handle in figure.legends[0].legend_handles}
+    assert len(marks) == len(figure.legends[0].legend_handles)
+
+
 CLAIM = {"claim": "fewer fake features", "definition": "scale-free cut", "expected": "lower"}
 CLAIM |= {"model": "m", "hook": "h", "sae": "s", "verdict": "undecided", "texts": 7, "seeds": 5}
 CLAIM |= {"texts_for": 2, "texts_against": 0}

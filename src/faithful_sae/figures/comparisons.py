@@ -112,9 +112,9 @@ def dose_response(
     """Headline metrics against how far the corpus is from what the model would write.
 
     Dose: the size of the settled surprise gap, NLL minus predictive entropy past the first
-    positions (nats/token; 0 for the model's own samples). From five corpora on a least-squares line guides
-    the eye and Spearman's correlation stands above it: through fewer points almost anything looks
-    like a trend. Where one combination has so many, those that have fewer are left out.
+    positions (nats/token; 0 for the model's own samples). From five corpora on a least-squares
+    line guides the eye and Spearman's correlation stands above it: through fewer points almost
+    anything looks like a trend. Where one combination has so many, those with fewer are left out.
     """
     gaps = (
         surprise(corpus_statistics)
