@@ -164,7 +164,8 @@ def _interval(axes: Axes, y: float, row: dict[str, Any]) -> None:
 def _decimals(row: dict[str, Any]) -> int:
     """As many as show two significant digits of the interval's half-width (else of the number)."""
     half = (row["high"] - row["low"]) / 2 if _known(row) else abs(row["estimate"])
-    return max(0, 1 - math.floor(math.log10(half))) if 0 < half < math.inf else 2
+    # Seeds that agree but for rounding would fill the line with digits.
+    return min(max(0, 1 - math.floor(math.log10(half))), 5) if 0 < half < math.inf else 2
 
 
 def _known(row: dict[str, Any]) -> bool:
