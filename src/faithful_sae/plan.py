@@ -61,9 +61,10 @@ class Machine(NamedTuple):
         speed = 1e12 * rates["utilisation"]
         return float(
             cost.start
+            + (rates["start"] if gpu else 0)
             + cost.flops / (speed * rates["tflops"])
             + cost.trained / (speed * rates["tf32"])
-            + cost.traffic / (1e9 * rates["memory_gbs"])
+            + cost.traffic / (1e9 * rates["gbs"])
             + cost.launches * LAUNCH
             + cost.moved / DISK
             + cost.fetched / NETWORK

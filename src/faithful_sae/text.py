@@ -33,8 +33,8 @@ from faithful_sae.readers import (
 )
 from faithful_sae.swapped_words import swapped_words
 
-CORPUS_SUFFIXES = (".txt", ".jsonl", ".jsonl.zst", ".parquet")
-TASK_SUFFIXES = (".csv", ".jsonl", ".jsonl.zst", ".parquet")
+CORPUS_SUFFIXES = (".txt", ".jsonl", ".parquet", ".jsonl.zst")
+TASK_SUFFIXES = (".csv", ".jsonl", ".parquet")
 UNREADABLE = (
     ValueError,
     OSError,
@@ -66,7 +66,7 @@ def read_task(entry: dict[str, Any], source: Path) -> Iterator[tuple[str, str]]:
         return swapped_words(read_archive_corpus(source, entry["member"], entry["reader"]))
     if entry["source"] == "hub":
         verify(source)
-        return read_path_task(source, entry["column"], entry["label"])
+        return _of_one_label(read_path_task(source, entry["column"], entry["label"]))
     return read_path_task(source)
 
 
@@ -141,6 +141,17 @@ def _reader(readers: dict[str, Reader[Document]], name: str) -> Reader[Document]
             f"unknown reader {name!r}; did you mean {nearest!r}? There are: {', '.join(readers)}"
         )
     return readers[name]
+
+
+def _of_one_label(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The pairs whose text has one label alone; of others no probe can learn both.
+
+    A local file is corrected instead (`build_task` refuses it); a pinned one cannot be.
+    """
+    labels: dict[str, set[str]] = {}
+    for text, label in pairs:
+        labels.setdefault(text, set()).add(label)
+    yield from ((text, min(known)) for text, known in labels.items() if len(known) == 1)
 
 
 def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
