@@ -4,6 +4,7 @@ The schema is the one home of names, types, ranges and defaults. What it cannot 
 by `load_config` that names refer to entries, by `check_model` what needs facts of the model.
 """
 
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.schema_errors import first_error, nearest
 
 Config = dict[str, Any]
+SPARE = 0.2  # documents sampled beyond what full ones would need
 RESERVED = {
     **dict.fromkeys(RANDOM_INPUTS, "a random input of the fake-feature evaluation"),
     "between-corpora": "the folder of comparisons between corpora",
@@ -68,6 +70,26 @@ def corpus_size_of(config: Config, model: str) -> Config:
     size: Config = dict(config["corpus_size"])
     own = config["models"][model].get("context_length")
     return size if own is None else size | {"context_length": own}
+
+
+def documents_to_sample(
+    documents: int | None,
+    block: int,
+    *,
+    train_tokens: int,
+    heldout_tokens: int,
+    heldout_fraction: float,
+    context_length: int,
+) -> int:
+    """How many documents a model must write, in whole blocks: `documents`, or an estimate.
+
+    The estimate fills both splits and adds SPARE for documents that end early or repeat. A model
+    that ends most of its documents early needs `documents` in the config.
+    """
+    if documents is None:
+        tokens = max(train_tokens / (1 - heldout_fraction), heldout_tokens / heldout_fraction)
+        documents = math.ceil((1 + SPARE) * tokens / (context_length - 1))
+    return math.ceil(documents / block) * block
 
 
 def corpora_of(config: Config, model: str, sae: str) -> list[str]:

@@ -6,17 +6,15 @@ default study's own jobs); they are the same on every machine, whose rates `plan
 
 from collections.abc import Callable
 
-from faithful_sae.config import corpora_of, corpus_size_of, saes_of
-from faithful_sae.corpus import documents_to_sample
-from faithful_sae.models import hook_block
+from faithful_sae.config import corpora_of, corpus_size_of, documents_to_sample, saes_of
 from faithful_sae.random_inputs import RANDOM_INPUTS
-from faithful_sae.similarity import NULL_PAIRS
 from faithful_sae.study_sizes import LIBRARIES, MODEL, PLAIN, TORCH, Cost, Study, Unknown
 
 TEXT_BYTES = 2.2  # a token in a file of contexts
 BLOCK_LAUNCHES, STEP_LAUNCHES = 40, 120  # operations of a block, and of a training step
 ADAM_BYTES, TOPK_BYTES = 28, 12  # memory moved per parameter and step, per pre-activation
 MATCH_BYTES, MATCHINGS = 170, 5  # per pair of latents; matchings of a pair, its nulls included
+NULL_PAIRS = 3  # as in similarity.py
 PROBE_FLOPS = 100_000  # per document and dimension: all penalties, all iterations
 TOKENIZE_FLOPS = 400_000  # per token, as if the tokenizer were a dense product
 FIGURES = 16.0  # seconds to draw all
@@ -31,6 +29,11 @@ def cost(rule: str, at: Wildcards, study: Study) -> Cost:
     if rule not in RULES:
         raise Unknown(f"{rule}: not in the cost model, counted as the start of its jobs alone.")
     return RULES[rule](at, study)
+
+
+def _depth(at: Wildcards) -> int:
+    """Blocks below the hook."""
+    return int(at["hook"].removeprefix("resid_pre."))
 
 
 def _fetch_archive(at: Wildcards, study: Study) -> Cost:
@@ -119,7 +122,7 @@ def _extract_activations(at: Wildcards, study: Study) -> Cost:
     return Cost(
         MODEL,
         tokens,
-        flops=tokens * shape.forward(hook_block(at["hook"]), study.context_length(model)),
+        flops=tokens * shape.forward(_depth(at), study.context_length(model)),
         moved=weights + 2 * kept,
         kept=kept,
         scratch=kept,  # the shard is put together from pieces
@@ -163,7 +166,7 @@ def _train_sae(at: Wildcards, study: Study) -> Cost:
 def _reconstruction(at: Wildcards, study: Study) -> Cost:
     config, model, shape = study.config, at["model"], study.shape(at["model"])
     corpora, seeds = corpora_of(config, model, at["sae"]), len(config["seeds"])
-    length, hook = study.context_length(model), hook_block(at["hook"])
+    length, hook = study.context_length(model), _depth(at)
     read = config["evaluations"]["reconstruction"]["ce_tokens"] + length / 2  # in whole contexts
     # Under the policy: untouched, zero, mean, every SAE; on all positions only SAEs of this text.
     runs = 2 * 3 + len(corpora) * seeds + seeds

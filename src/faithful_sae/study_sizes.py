@@ -1,16 +1,20 @@
-"""The sizes that costs are made of: tokens, shards, weights and what a job holds in memory."""
+"""The sizes that costs are made of: tokens, shards, weights and what a job holds in memory.
+
+Whoever plans may have Snakemake alone, so nothing here imports torch or numpy. The constants that
+repeat those of other modules are held together with them by tests/test_plan.py.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from faithful_sae.activations import FORWARD_TOKENS
 from faithful_sae.config import corpus_size_of
 from faithful_sae.disk import row_bytes
-from faithful_sae.likelihood import TILE
 from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.shapes import COMPUTED, Shape
 
 PLAIN, TORCH, MODEL = 2.0, 4.0, 8.0  # seconds to start Python alone, with torch, with a model
+FORWARD_TOKENS = {"cpu": 1024, "cuda": 65536}  # as in activations.py
+TILE = {"cpu": 256, "cuda": 4096}  # as in likelihood.py
 LIBRARIES = 0.45e9  # bytes of memory that torch takes before any work
 EXAMPLE_TOKENS = 25  # of a task's text, a sentence; nobody knows before it was read
 
