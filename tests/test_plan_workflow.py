@@ -53,4 +53,6 @@ def test_the_paper_is_planned_without_a_network_and_fits_its_device(tmp_path):
     assert re.findall("UNKNOWN (.*?):", text) == [
         "fancyzhx/yelp_polarity/plain_text/test-00000-of-00001.parquet"
     ]
+    (gated,) = re.findall("GATED .* licences of (.*) and set HF_TOKEN", text)
+    assert len(gated.split(", ")) == 4 and "google/gemma-2-2b" in gated
     assert float(re.search(r"([\d.]+) GPU-hours", text).group(1)) > 10

@@ -23,6 +23,7 @@ REASONS = {  # how Snakemake begins a reason -> what to call it; the first that 
     "Software environment": "environment changed",
     "Updated input files": "an input was edited",
     "Forced execution": "forced",
+    "Incomplete output files": "left unfinished",
     "Missing output files": "not there yet",
     "Input files updated by another job": "follows from others",
 }
@@ -135,6 +136,15 @@ def sizes_of_outputs(jobs: Sequence[Job]) -> dict[str, int]:
         for name, path in outputs.items()
         if path.exists()
     }
+
+
+def gated_models(
+    jobs: Sequence[Job], models: Mapping[str, Any], known: Mapping[str, Any]
+) -> list[str]:
+    """Hub ids of the models to be fetched of which `known` says that they are gated."""
+    fetched = [job.wildcards["model"] for job in jobs if job.rule == "fetch_model"]
+    hubs = [models[name]["hub"] for name in fetched]
+    return [hub for hub in hubs if known.get(hub, {}).get("gated")]
 
 
 def plan(jobs: Sequence[Job], there: Mapping[str, int], study: Study, machine: Machine) -> Plan:

@@ -7,14 +7,19 @@ from faithful_sae.plan import Machine, Plan, Row
 HEAD = ["rule", "jobs", "again", "tokens", "FLOP", "time", "memory", "disk", "because"]
 
 
-def plan_text(plan: Plan, machine: Machine, free: int) -> str:
-    """The table of rules, and what they come to. free: bytes of the disk that nobody uses yet."""
+def plan_text(plan: Plan, machine: Machine, free: int, gated: Sequence[str] = ()) -> str:
+    """The table of rules, and what they come to.
+
+    free: bytes of the disk that nobody uses yet; gated: models to be fetched that need a licence.
+    """
     if not plan.rows:
         return "Nothing to be done: everything is there and up to date."
     shown = [row for row in plan.rows if row.seconds]  # the target `all` does nothing itself
     lines = _aligned([HEAD, *(_cells(row) for row in [*shown, _total(shown)])])
-    unknown = [f"UNKNOWN {sentence}" for sentence in plan.unknown]
-    return "\n".join([*lines, "", *_sentences(plan, machine, free), *unknown])
+    said = [f"UNKNOWN {sentence}" for sentence in plan.unknown]
+    if gated:
+        said.append(f"GATED   accept the licences of {', '.join(gated)} and set HF_TOKEN.")
+    return "\n".join([*lines, "", *_sentences(plan, machine, free), *said])
 
 
 def _sentences(plan: Plan, machine: Machine, free: int) -> list[str]:

@@ -20,6 +20,7 @@ rule fetch_dataset:
         "results/logs/fetch_dataset/{corpus}@{revision}.log",
     wildcard_constraints:
         corpus=one_of([*sources("corpora", "hub"), *sources("tasks", "hub")]),
+    priority: 2  # what can be refused is asked for before anything is computed
     conda:
         "../../envs/torch.yaml"
     params:

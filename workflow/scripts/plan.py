@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from faithful_sae.plan import Machine, plan, read_dry_run, sizes_of_outputs
+from faithful_sae.plan import Machine, gated_models, plan, read_dry_run, sizes_of_outputs
 from faithful_sae.plan_text import plan_text
 from faithful_sae.shapes import known_shapes
 from faithful_sae.study_sizes import Study
@@ -24,7 +24,7 @@ with tempfile.TemporaryDirectory() as folder:
     configfile = Path(folder, "config.json")
     configfile.write_text(json.dumps(config))
     command = [sys.executable, "-m", "snakemake", "--snakefile", params.snakefile, "--dry-run"]
-    command += ["--nocolor", "--configfile", str(configfile)]
+    command += ["--nocolor", "--configfile", str(configfile), *params.software]
     listed = subprocess.run(command, capture_output=True, text=True)
 if listed.returncode:
     sys.exit(listed.stderr)
@@ -40,6 +40,7 @@ machine = Machine(
 shapes = known_shapes(config["models"], folders, models)
 study = Study(config, shapes, downloads, machine.rates["device"])
 found = plan(jobs, sizes_of_outputs(jobs), study, machine)
-text = plan_text(found, machine, shutil.disk_usage(".").free)
+gated = gated_models(jobs, config["models"], models)
+text = plan_text(found, machine, shutil.disk_usage(".").free, gated)
 Path(snakemake.log[0]).write_text(text + "\n")
 sys.stdout.write("\n" + text + "\n\n")
