@@ -74,7 +74,7 @@ class Machine(NamedTuple):
 
 class Row(NamedTuple):
     """One rule's jobs. again: those whose outputs exist and are made anew; seconds: of all jobs one
-    after the other; memory: of the largest job, the others summed; scratch: of the largest job.
+    after the other; memory: of the largest job; scratch: of as many as run at once.
     """
 
     rule: str
@@ -160,6 +160,7 @@ def plan(jobs: Sequence[Job], there: Mapping[str, int], study: Study, machine: M
             costs.append(Cost())
             unknown[str(error)] = None
     seconds = [machine.seconds(c, job.gpu) for job, c in zip(jobs, costs, strict=True)]
+    at_once = machine.devices if machine.has_gpus else machine.cores
     rows = []
     for rule in dict.fromkeys(job.rule for job in jobs):
         mine = [i for i, job in enumerate(jobs) if job.rule == rule]
@@ -174,14 +175,13 @@ def plan(jobs: Sequence[Job], there: Mapping[str, int], study: Study, machine: M
                 sum(seconds[i] for i in mine if jobs[i].gpu and machine.has_gpus),
                 max(costs[i].memory for i in mine),
                 sum(costs[i].kept for i in mine),
-                max(costs[i].scratch for i in mine),
+                min(len(mine), at_once) * max(costs[i].scratch for i in mine),
                 _main_reason([jobs[i].reason for i in mine]),
             )
         )
     kept = sum(row.kept for row in rows)
-    at_once = machine.devices if machine.has_gpus else machine.cores
     replaced = sum(there.get(path, 0) for job in jobs for path in job.outputs)
-    peak = kept - replaced + max((min(row.jobs, at_once) * row.scratch for row in rows), default=0)
+    peak = kept - replaced + max((row.scratch for row in rows), default=0)
     return Plan(rows, makespan(jobs, seconds, machine), kept, peak, list(unknown))
 
 

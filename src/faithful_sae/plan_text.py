@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from faithful_sae.plan import Machine, Plan, Row
 
-HEAD = ["rule", "jobs", "again", "tokens", "FLOP", "time", "memory", "disk", "because"]
+HEAD = ["rule", "jobs", "again", "tokens", "FLOP", "time", "GPU h", "memory", "disk", "peak"]
+HEAD += ["because"]
 
 
 def plan_text(plan: Plan, machine: Machine, free: int, gated: Sequence[str] = ()) -> str:
@@ -79,8 +80,10 @@ def _cells(row: Row) -> list[str]:
         _number(row.tokens),
         _number(row.flops),
         _duration(row.seconds),
+        f"{row.gpu_seconds / 3600:.3g}" if row.gpu_seconds else "-",
         _size(row.memory),
         _size(row.kept),
+        _size(row.kept + row.scratch),
         row.why,
     ]
 
