@@ -124,6 +124,8 @@ def test_the_cost_of_activations_by_hand():
 
 def test_the_seconds_of_a_job_by_hand():
     cost = Cost(start=1, flops=2e12, trained=5e12, traffic=20e9, launches=40_000, moved=3e9)
+    on_host = machine(GPU).seconds(cost._replace(hosted=1e12), gpu=True)
+    assert on_host - machine(GPU).seconds(cost, gpu=True) == pytest.approx(2)  # 1 TFLOP at 1 x .5
     # 2 / .5 + 5 / .5 TFLOP, 20 GB at 10 GB/s, 40,000 times 25 us, 3 GB at 1 GB/s
     assert machine().seconds(cost, gpu=True) == pytest.approx(1 + 4 + 10 + 2 + 1 + 3)
     # woken in 5 s; 2 / 5, 5 / 50, 20 GB at 1000 GB/s
@@ -142,6 +144,7 @@ def test_jobs_run_side_by_side_as_far_as_inputs_cores_and_devices_allow():
     assert makespan(jobs[:3], seconds[:3], machine(cores=1)) == 3 + 4 + 2
     assert makespan(jobs, seconds, machine(GPU, devices=1, cores=9)) == 6 + 5
     assert makespan(jobs, seconds, machine(GPU, devices=2, cores=9)) == 6
+    assert makespan(jobs[4:], seconds[4:], machine(GPU, devices=2, cores=1)) == 6 + 5
     assert makespan(jobs, seconds, machine(cores=1)) == sum(seconds)
 
 

@@ -13,7 +13,8 @@ from faithful_sae.study_sizes import LIBRARIES, MODEL, PLAIN, TORCH, Cost, Study
 TEXT_BYTES = 2.2  # a token in a file of contexts
 BLOCK_LAUNCHES, STEP_LAUNCHES = 40, 120  # operations of a block, and of a training step
 ADAM_BYTES, TOPK_BYTES = 28, 12  # memory moved per parameter and step, per pre-activation
-MATCH_BYTES, MATCHINGS = 170, 5  # per pair of latents; matchings of a pair, its nulls included
+MATCH_BYTES = 300  # memory moved to match two latents of all
+MATCHINGS, SQUARES = 12, 24  # of a pair with its nulls; its products of d_sae x d_in x d_sae
 NULL_PAIRS = 3  # as in similarity.py
 PROBE_FLOPS = 100_000  # per document and dimension: all penalties, all iterations
 TOKENIZE_FLOPS = 400_000  # per token, as if the tokenizer were a dense product
@@ -179,8 +180,8 @@ def _reconstruction(at: Wildcards, study: Study) -> Cost:
     return Cost(
         MODEL,
         runs * read + encoded,
-        flops=read * (2 * shape.forward(hook, length) + runs * above)
-        + study.encode(model, at["sae"], encoded),
+        flops=read * (2 * shape.forward(hook, length) + runs * above),
+        hosted=study.encode(model, at["sae"], encoded),
         moved=weights + saes + 2 * study.activations(model, heldout),
         kept=10_000,
         memory=LIBRARIES + weights + saes + study.batch(shape),
@@ -189,11 +190,11 @@ def _reconstruction(at: Wildcards, study: Study) -> Cost:
 
 def _compare(pairs: float, encoded: float, at: Wildcards, study: Study) -> Cost:
     d_in, d_sae = study.d_in(at["model"]), study.d_sae(at["model"], at["sae"])
-    matched = MATCHINGS * pairs * d_sae**2
+    entries = pairs * d_sae**2
     return Cost(
         tokens=encoded,
-        flops=2.0 * matched * d_in + study.encode(at["model"], at["sae"], encoded) / 2,
-        traffic=MATCH_BYTES * matched,
+        flops=SQUARES * 2.0 * entries * d_in + study.encode(at["model"], at["sae"], encoded) / 2,
+        traffic=MATCHINGS * MATCH_BYTES * entries,
         moved=study.activations(at["model"], encoded),
         kept=10_000,
         memory=LIBRARIES + 8.0 * d_sae**2 + 16.0 * d_in * d_sae,
@@ -203,8 +204,8 @@ def _compare(pairs: float, encoded: float, at: Wildcards, study: Study) -> Cost:
 def _similarity(at: Wildcards, study: Study) -> Cost:
     seeds = len(study.config["seeds"])
     pairs = seeds * (seeds - 1) / 2
-    # A pair without its dearer nulls has three matchings of five.
-    counted = min(pairs, NULL_PAIRS) + 3 / 5 * max(0, pairs - NULL_PAIRS)
+    # Half of it all belongs to the dearer nulls.
+    counted = min(pairs, NULL_PAIRS) + 1 / 2 * max(0, pairs - NULL_PAIRS)
     heldout = study.tokens(at["model"], at["corpus"], "heldout")
     return _compare(counted, 2 * seeds * heldout, at, study)
 
@@ -214,7 +215,7 @@ def _similarity_between_corpora(at: Wildcards, study: Study) -> Cost:
     seeds = len(study.config["seeds"])
     heldout = sum(study.tokens(at["model"], corpus, "heldout") for corpus in corpora)
     pairs = len(corpora) * (len(corpora) - 1) / 2
-    return _compare(3 / 5 * pairs * seeds, seeds * heldout, at, study)
+    return _compare(1 / 3 * pairs * seeds, seeds * heldout, at, study)
 
 
 def _on_random_input(at: Wildcards, study: Study) -> Cost:

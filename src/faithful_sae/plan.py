@@ -65,6 +65,7 @@ class Machine(NamedTuple):
             + (rates["start"] if gpu else 0)
             + cost.flops / (speed * rates["tflops"])
             + cost.trained / (speed * rates["tf32"])
+            + cost.hosted / (1e12 * self.host["utilisation"] * self.host["tflops"])
             + cost.traffic / (1e9 * rates["gbs"])
             + cost.launches * LAUNCH
             + cost.moved / DISK
@@ -144,7 +145,7 @@ def gated_models(
     """Hub ids of the models to be fetched of which `known` says that they are gated."""
     fetched = [job.wildcards["model"] for job in jobs if job.rule == "fetch_model"]
     hubs = [models[name]["hub"] for name in fetched]
-    return [hub for hub in hubs if known.get(hub, {}).get("gated")]
+    return sorted(hub for hub in hubs if known.get(hub, {}).get("gated"))
 
 
 def plan(jobs: Sequence[Job], there: Mapping[str, int], study: Study, machine: Machine) -> Plan:
@@ -170,7 +171,7 @@ def plan(jobs: Sequence[Job], there: Mapping[str, int], study: Study, machine: M
                 len(mine),
                 sum(any(path in there for path in jobs[i].outputs) for i in mine),
                 sum(costs[i].tokens for i in mine),
-                sum(costs[i].flops + costs[i].trained for i in mine),
+                sum(costs[i].flops + costs[i].trained + costs[i].hosted for i in mine),
                 sum(seconds[i] for i in mine),
                 sum(seconds[i] for i in mine if jobs[i].gpu and machine.has_gpus),
                 max(costs[i].memory for i in mine),
@@ -191,26 +192,25 @@ def _main_reason(reasons: Sequence[str]) -> str:
 
 
 def makespan(jobs: Sequence[Job], seconds: Sequence[float], machine: Machine) -> float:
-    """Seconds until all are done: as many jobs at a time as there are cores, and of those that
-    take a GPU as there are devices, each as soon as what it reads is made, longest first.
+    """Seconds until all are done: as many jobs at a time as there are cores, of those that take a
+    GPU no more than there are devices, each as soon as what it reads is made, longest first.
     """
     maker = {path: i for i, job in enumerate(jobs) for path in job.outputs}
     waits = [
         {maker[path] for path in job.inputs if path in maker} - {i} for i, job in enumerate(jobs)
     ]
     on_gpu = [job.gpu and machine.has_gpus for job in jobs]
-    free = {True: machine.devices, False: machine.cores}
     todo, running, now = set(range(len(jobs))), dict[int, float](), 0.0
     while todo or running:
         ready = [i for i in todo if not waits[i] & (todo | running.keys())]
         for i in sorted(ready, key=lambda i: -seconds[i]):
-            if free[on_gpu[i]]:
-                free[on_gpu[i]] -= 1
+            full = len(running) == machine.cores
+            taken = on_gpu[i] and sum(on_gpu[j] for j in running) == machine.devices
+            if not full and not taken:
                 running[i] = now + seconds[i]
                 todo.remove(i)
         if not running:
             raise ValueError("the jobs of the dry run wait for each other.")
         done = min(running, key=lambda i: running[i])
         now = running.pop(done)
-        free[on_gpu[done]] += 1
     return now

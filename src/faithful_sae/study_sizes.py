@@ -25,16 +25,17 @@ class Unknown(ValueError):
 
 class Cost(NamedTuple):
     """start: seconds; tokens: contexts' tokens that go through a model or an SAE; flops: of dense
-    products; trained: of products that may use TF32; traffic: bytes moved in memory besides;
-    launches: operations started one after another; moved: bytes read from disk and written to it;
-    fetched: from the network; kept: bytes of the outputs; scratch: of disk while the job runs;
-    memory: bytes held at once.
+    products; trained: of those that may use TF32; hosted: of those that the cores compute even
+    beside a GPU; traffic: bytes moved in memory besides; launches: operations started one after
+    another; moved: bytes read from disk and written to it; fetched: from the network; kept: bytes
+    of the outputs; scratch: of disk while the job runs; memory: bytes held at once.
     """
 
     start: float = TORCH
     tokens: float = 0
     flops: float = 0
     trained: float = 0
+    hosted: float = 0
     traffic: float = 0
     launches: float = 0
     moved: float = 0
