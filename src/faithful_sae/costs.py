@@ -278,5 +278,6 @@ RULES: dict[str, Callable[[Wildcards, Study], Cost]] = {
     "probing_baselines": lambda at, study: _probes(saes_of(study.config, at["model"]), at, study),
     "summarise": lambda at, study: Cost(PLAIN, kept=3_000_000),
     "draw_figures": lambda at, study: Cost(FIGURES, kept=2_300_000),
+    "provenance": lambda at, study: Cost(PLAIN, kept=30_000),
     "all": lambda at, study: Cost(0),
 }
