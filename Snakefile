@@ -21,6 +21,7 @@ include: "workflow/rules/ground_truth.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/export.smk"
+include: "workflow/rules/plan.smk"
 
 
 report: "workflow/report/workflow.rst"

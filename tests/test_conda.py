@@ -26,9 +26,9 @@ STANDIN = Path(__file__).parent / "conda/bin"
 RATTLER = "py-rattler==0.28.0"
 # Libraries of environments that Snakemake brings along itself.
 SNAKEMAKES_OWN = {"jsonschema", "packaging"}
-# The tiny study has none of these: they need a network, or belong to known features.
+# The tiny study has none of these: they need a network, belong to known features, or have no env.
 NOT_TINY = {"fetch_archive", "fetch_model", "fetch_dataset", "convert_gguf"}
-NOT_TINY |= {"draw_activations", "recovery"}
+NOT_TINY |= {"draw_activations", "recovery", "plan"}
 pytestmark = pytest.mark.workflow
 
 

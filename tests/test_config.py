@@ -100,6 +100,7 @@ def test_defaults_are_filled_in_nested_and_in_named_entries():
     assert config["models"]["random"] == {
         "source": "random_like", "model": "base", "seed": 0,
         "start_token": None, "end_tokens": None, "hooks": [], "corpora": None,
+        "context_length": None,
     }  # fmt: skip
     assert config["corpora"]["own"]["temperature"] == 1.0
     assert config["corpora"]["films"]["pack"] is False
@@ -334,6 +335,14 @@ WRONG = [
     ("models/base/corpora", [], r"models.base.corpora: \[\] "),
     ("models/base/corpora", ["onw"], r"models.base.corpora: 'onw' is not under corpora; did you"),
     ("saes/small/corpora", ["wiki"], r"saes.small.corpora: 'wiki' is not under corpora; valid"),
+    ("saes/small/models", ["bass"], r"saes.small.models: 'bass' is not under models; did you mean"),
+    (
+        "saes/small/models",
+        ["random"],
+        r"models.base.corpora: no SAE is studied .* or base to the mod",
+    ),
+    ("models/base/context_length", 1, r"models.base.context_length: 1 is less than the minimum"),
+    ("tasks/made", {"source": "hub", "hub": "a/b"}, r"tasks.made.revision: this key is required"),
     ("saes/small/training_tokens", 4095, r"saes.small.training_tokens: 4095 .* batch of 4096"),
 ]
 
@@ -477,7 +486,8 @@ def test_the_schema_offers_exactly_the_readers_that_the_library_has():
 
 
 def test_the_schema_of_an_sae_has_exactly_the_fields_of_its_dataclass():
-    trained = [name for name in properties("saes")["properties"] if name != "corpora"]
+    keys = properties("saes")["properties"]
+    trained = [name for name in keys if name not in ("corpora", "models")]
     assert trained == [f.name for f in fields(SAEConfig)]
     SAEConfig(**sae_entry(load(MINIMAL), "small"))
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faithful_sae.config import documents_to_sample
 from faithful_sae.contexts import Document, Sample, digest, is_heldout
 from faithful_sae.corpus import (
     Corpus,
     build_corpus,
-    documents_to_sample,
     load_corpus,
     read_samples,
     sampled_documents,

@@ -294,6 +294,15 @@ def test_an_edit_of_one_of_many_trains_no_other(study, edit):
     assert planned(snakemake(study, "-n"))["train_sae"] == 12  # 6, and `topk` of the other seeds
 
 
+def test_a_plan_says_what_an_edit_retrains(study, edit):
+    assert "Nothing to be done" in snakemake(study, "--cores", "1", "plan")
+    edit(CONFIG, "k: 4", "k: 5")
+    output = snakemake(study, "--cores", "1", "plan")
+    assert output.endswith("exit 0"), output[-2000:]
+    assert re.search(r"^train_sae +6 +6 .* settings or code changed$", output, flags=re.M)
+    assert "retrains 6 of these SAEs" in output and "generate_corpus" not in output
+
+
 def test_one_more_corpus_of_an_sae_trains_and_evaluates_it_there_alone(study, edit):
     edit(CONFIG, "corpora: [faithful, notes]", "corpora: [faithful, notes, mixed]")
     jobs = planned(snakemake(study, "-n"))

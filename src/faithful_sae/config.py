@@ -4,6 +4,7 @@ The schema is the one home of names, types, ranges and defaults. What it cannot 
 by `load_config` that names refer to entries, by `check_model` what needs facts of the model.
 """
 
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,18 @@ from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.schema_errors import first_error, nearest
 
 Config = dict[str, Any]
+SPARE = 0.2  # documents sampled beyond what full ones would need
 RESERVED = {
     **dict.fromkeys(RANDOM_INPUTS, "a random input of the fake-feature evaluation"),
     "between-corpora": "the folder of comparisons between corpora",
     "probing-baselines": "the folder of probes that depend on no corpus",
 }
+LISTS = [  # section, key that lists names, where these are entries
+    ("models", "corpora", "corpora"),
+    ("saes", "corpora", "corpora"),
+    ("saes", "models", "models"),
+    ("corpora", "of", "corpora"),
+]
 
 
 class ConfigError(ValueError):
@@ -43,17 +51,51 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
 
 
 def model_entry(config: Config, name: str) -> Config:
-    """The part of a model's entry that its facts depend on: all but where it is studied."""
-    return _without(config["models"][name], "hooks", "corpora")
+    """The part of a model's entry that its facts depend on: all but where and how it is studied."""
+    return _without(config["models"][name], "hooks", "corpora", "context_length")
 
 
 def sae_entry(config: Config, name: str) -> Config:
     """The part of an SAE's entry that its training depends on: all but where it is studied."""
-    return _without(config["saes"][name], "corpora")
+    return _without(config["saes"][name], "corpora", "models")
+
+
+def saes_of(config: Config, model: str) -> list[str]:
+    """The SAEs that are trained on this model."""
+    return [s for s, entry in config["saes"].items() if model in (entry["models"] or [model])]
+
+
+def corpus_size_of(config: Config, model: str) -> Config:
+    """How much text this model reads: `corpus_size`, in contexts of the model's own length."""
+    size: Config = dict(config["corpus_size"])
+    own = config["models"][model].get("context_length")
+    return size if own is None else size | {"context_length": own}
+
+
+def documents_to_sample(
+    documents: int | None,
+    block: int,
+    *,
+    train_tokens: int,
+    heldout_tokens: int,
+    heldout_fraction: float,
+    context_length: int,
+) -> int:
+    """How many documents a model must write, in whole blocks: `documents`, or an estimate.
+
+    The estimate fills both splits and adds SPARE for documents that end early or repeat. A model
+    that ends most of its documents early needs `documents` in the config.
+    """
+    if documents is None:
+        tokens = max(train_tokens / (1 - heldout_fraction), heldout_tokens / heldout_fraction)
+        documents = math.ceil((1 + SPARE) * tokens / (context_length - 1))
+    return math.ceil(documents / block) * block
 
 
 def corpora_of(config: Config, model: str, sae: str) -> list[str]:
     """The corpora that SAEs of this model are trained and evaluated on: all that both allow."""
+    if sae not in saes_of(config, model):
+        return []
     lists = [config["models"][model]["corpora"], config["saes"][sae]["corpora"]]
     return [c for c in config["corpora"] if all(c in names for names in lists if names is not None)]
 
@@ -78,11 +120,11 @@ def check_model(config: Config, facts: Config) -> None:
             )
     if hooks:
         _check_width(config, name, d_in)
-    longest, asked = facts["context_length"], config["corpus_size"]["context_length"]
+    longest, asked = facts["context_length"], corpus_size_of(config, name)["context_length"]
     if longest is not None and asked > longest:
         raise ConfigError(
             f"corpus_size.context_length: {asked} tokens, but {name} reads at most {longest}; "
-            "lower it."
+            f"lower it, or set models.{name}.context_length."
         )
 
 
@@ -91,7 +133,8 @@ def _without(entry: Config, *keys: str) -> Config:
 
 
 def _check_width(config: Config, model: str, d_in: int) -> None:
-    for sae, settings in config["saes"].items():
+    for sae in saes_of(config, model):
+        settings = config["saes"][sae]
         d_sae = settings["expansion"] * d_in
         if settings["k"] > d_sae:
             raise ConfigError(
@@ -152,17 +195,17 @@ def _check_references(config: Config, root: Path) -> None:
                     f"models.{name}.model: {model['model']} is itself random; name the model "
                     "whose architecture it has."
                 )
-    for section, key in (("models", "corpora"), ("saes", "corpora"), ("corpora", "of")):
+    for section, key, kind in LISTS:
         for name, entry in config[section].items():
-            for corpus in entry.get(key) or ():
-                if corpus not in config["corpora"]:
+            for named in entry.get(key) or ():
+                if named not in config[kind]:
                     raise ConfigError(
-                        f"{section}.{name}.{key}: {corpus!r} is not under corpora"
-                        f"{nearest(corpus, list(config['corpora']))}"
+                        f"{section}.{name}.{key}: {named!r} is not under {kind}"
+                        f"{nearest(named, list(config[kind]))}"
                     )
-                if key == "of" and config["corpora"][corpus]["source"] == "mixture":
+                if key == "of" and config["corpora"][named]["source"] == "mixture":
                     raise ConfigError(
-                        f"corpora.{name}.of: {corpus} is itself a mixture; name what it is made of."
+                        f"corpora.{name}.of: {named} is itself a mixture; name what it is made of."
                     )
     for section in ("corpora", "tasks"):
         for name in RESERVED.keys() & config[section].keys():
@@ -183,7 +226,7 @@ def _check_references(config: Config, root: Path) -> None:
         if model["hooks"] and not any(corpora_of(config, name, sae) for sae in config["saes"]):
             raise ConfigError(
                 f"models.{name}.corpora: no SAE is studied on any of them; add one of the corpora "
-                "that an entry of saes names."
+                f"that an entry of saes names, or {name} to the models of one."
             )
 
 

@@ -1,6 +1,5 @@
 """Corpora: documents become contexts of token ids, split into train and held-out."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -25,7 +24,6 @@ from faithful_sae.contexts import (
 from faithful_sae.models import encode
 from faithful_sae.state import State
 
-SPARE = 0.2  # documents sampled beyond what full ones would need
 TOKENIZE_AT_ONCE = 256  # documents: enough to keep the tokenizer's threads busy
 SAMPLES = pa.schema({"document": pa.int64(), "tokens": pa.list_(pa.int32()), "ended": pa.bool_()})
 
@@ -73,26 +71,6 @@ def written_documents(samples: list[Sample], reader: Any, writer: Any) -> Iterat
     texts = (writer.decode(sample.tokens, **plain) for sample in samples)
     for sample, document in zip(samples, text_documents(texts, reader), strict=True):
         yield document._replace(ended=sample.ended)
-
-
-def documents_to_sample(
-    documents: int | None,
-    block: int,
-    *,
-    train_tokens: int,
-    heldout_tokens: int,
-    heldout_fraction: float,
-    context_length: int,
-) -> int:
-    """How many documents a model must write, in whole blocks: `documents`, or an estimate.
-
-    The estimate fills both splits and adds SPARE for documents that end early or repeat. A model
-    that ends most of its documents early needs `documents` in the config.
-    """
-    if documents is None:
-        tokens = max(train_tokens / (1 - heldout_fraction), heldout_tokens / heldout_fraction)
-        documents = math.ceil((1 + SPARE) * tokens / (context_length - 1))
-    return math.ceil(documents / block) * block
 
 
 def build_corpus(

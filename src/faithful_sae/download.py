@@ -145,7 +145,7 @@ def _hub_download(
     repo: str, revision: str, snapshot: Path, kind: str, files: list[str], destination: Path
 ) -> None:
     # Imported late: this library is slow to import and a wheel does not need it.
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import get_token, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         RepositoryNotFoundError,
@@ -164,8 +164,10 @@ def _hub_download(
             ignore_patterns=[f"*{suffix}" for suffix in PICKLED],
         )
     except GatedRepoError as error:
+        found = "there is none" if get_token() is None else "the one that is set has no access"
         raise DownloadError(
-            f"{what} is gated: accept its licence on its page and set HF_TOKEN, {by_hand}"
+            f"{what} is gated: accept its licence on its page and set HF_TOKEN to a token of that "
+            f"account ({found}), {by_hand}"
         ) from error
     except RepositoryNotFoundError as error:
         raise DownloadError(

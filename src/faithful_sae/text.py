@@ -8,6 +8,7 @@ that holds no document at all, or cannot be read, is a ValueError that names it.
 import csv
 import difflib
 import glob
+import io
 import sysconfig
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ from faithful_sae.readers import (
 )
 from faithful_sae.swapped_words import swapped_words
 
-CORPUS_SUFFIXES = (".txt", ".jsonl", ".parquet")
+CORPUS_SUFFIXES = (".txt", ".jsonl", ".parquet", ".jsonl.zst")
 TASK_SUFFIXES = (".csv", ".jsonl", ".parquet")
 UNREADABLE = (
     ValueError,
@@ -63,6 +64,9 @@ def read_task(entry: dict[str, Any], source: Path) -> Iterator[tuple[str, str]]:
         return read_archive_task(source, entry["member"], entry["reader"])
     if entry["source"] == "swapped_words":
         return swapped_words(read_archive_corpus(source, entry["member"], entry["reader"]))
+    if entry["source"] == "hub":
+        verify(source)
+        return _of_one_label(read_path_task(source, entry["column"], entry["label"]))
     return read_path_task(source)
 
 
@@ -91,8 +95,8 @@ def read_stdlib() -> Iterator[str]:
 def read_path(path: Path, column: str = "text") -> Iterator[str]:
     """The documents of a file, of all text files below a folder, or of those a glob matches.
 
-    .txt is one document; .jsonl and .parquet hold one a row, in `column`. Files come in sorted
-    order. A folder's hidden files and those of other kinds (a README.md) are passed over.
+    .txt is one document; .jsonl, .jsonl.zst and .parquet hold one a row, in `column`. Files come in
+    sorted order. A folder's hidden files and those of other kinds (a README.md) are passed over.
     """
     files = _files(path, CORPUS_SUFFIXES)
     documents = (text for file in files for text in _named(str(file), _texts(file, column)))
@@ -139,9 +143,20 @@ def _reader(readers: dict[str, Reader[Document]], name: str) -> Reader[Document]
     return readers[name]
 
 
+def _of_one_label(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The pairs whose text has one label alone; of others no probe can learn both.
+
+    A local file is corrected instead (`build_task` refuses it); a pinned one cannot be.
+    """
+    labels: dict[str, set[str]] = {}
+    for text, label in pairs:
+        labels.setdefault(text, set()).add(label)
+    yield from ((text, min(known)) for text, known in labels.items() if len(known) == 1)
+
+
 def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_dir():
-        files = [file for file in path.rglob("*") if file.suffix.lower() in suffixes]
+        files = [file for file in path.rglob("*") if file.name.lower().endswith(suffixes)]
         files = [f for f in files if not any(p.startswith(".") for p in f.relative_to(path).parts)]
     else:  # a name that exists is itself, even if it reads like a pattern
         files = [path] if path.exists() else [Path(f) for f in glob.glob(str(path), recursive=True)]
@@ -149,7 +164,7 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not files:
         raise ValueError(f"{path} matches no file that ends in {', '.join(suffixes)}")
     for file in files:
-        if file.suffix.lower() not in suffixes:
+        if not file.name.lower().endswith(suffixes):
             raise ValueError(f"{file} has to end in one of {', '.join(suffixes)}")
     return files
 
@@ -186,5 +201,6 @@ def _rows(file: Path, columns: tuple[str, ...]) -> Iterator[Row]:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             yield from csv.DictReader(lines, strict=True)
     else:
-        with open(file, "rb") as lines:
-            yield from json_rows(lines)
+        # As the name says, or not at all: pyarrow brings its own zstd.
+        with pa.input_stream(str(file), compression="detect") as stream:
+            yield from json_rows(io.BufferedReader(stream))

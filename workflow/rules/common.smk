@@ -43,9 +43,11 @@ from faithful_sae.checksums import file_digest, read_json
 from faithful_sae.config import (
     check_model,
     corpora_of,
+    corpus_size_of,
     load_config,
     model_entry,
     sae_entry,
+    saes_of,
 )
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
@@ -92,6 +94,7 @@ localrules:
     draw_figures,
     provenance,
     features,
+    plan,
 
 
 onstart:
@@ -184,12 +187,27 @@ def outside_files():
     """All that the study was given: wheels, data sets and files read, models as they were loaded."""
     models, texts = config["models"], config["corpora"] | config["tasks"]
     entries = [*models.values(), *texts.values()]
-    hub = sources("corpora", "hub")
+    hub = [*sources("corpora", "hub"), *sources("tasks", "hub")]
     return [
         *{archive_file(e["archive"]): None for e in entries if "archive" in e},
         *{text["path"]: None for text in texts.values() if "path" in text},
         *(f"resources/datasets/{c}@{texts[c]['revision']}" for c in hub),
         *(model_folder(None, model) for model in LANGUAGE_MODELS),
+    ]
+
+
+def corpus_size(wildcards):
+    return corpus_size_of(config, wildcards.model)
+
+
+def context_length(wildcards):
+    return corpus_size(wildcards)["context_length"]
+
+
+def hub_text(key):
+    """Input function: one key of a corpus or task on the hub."""
+    return lambda wildcards: (config["corpora"] | config["tasks"])[wildcards.corpus][
+        key
     ]
 
 

@@ -19,12 +19,13 @@ rule fetch_dataset:
     log:
         "results/logs/fetch_dataset/{corpus}@{revision}.log",
     wildcard_constraints:
-        corpus=one_of(sources("corpora", "hub")),
+        corpus=one_of([*sources("corpora", "hub"), *sources("tasks", "hub")]),
+    priority: 2  # what can be refused is asked for before anything is computed
     conda:
         "../../envs/torch.yaml"
     params:
-        hub=lookup(dpath="corpora/{corpus}/hub", within=config),
-        files=lookup(dpath="corpora/{corpus}/files", within=config),
+        hub=hub_text("hub"),
+        files=hub_text("files"),
     script:
         "../scripts/fetch_dataset.py"
 
@@ -55,7 +56,7 @@ rule generate_corpus:
         seed=lookup(dpath="corpora/{corpus}/seed", within=config),
         documents=lookup(dpath="corpora/{corpus}/documents", within=config),
         block=lookup(dpath="corpora/{corpus}/block", within=config),
-        size=config["corpus_size"],
+        size=corpus_size,
         shards=config["shards"],
         state="state/generate_corpus/{study}/{model}/{corpus}/shard{shard}",
         code=code_digest("generate_corpus"),
@@ -84,7 +85,7 @@ rule collect_corpus:
     conda:
         "../../envs/torch.yaml"
     params:
-        size=config["corpus_size"],
+        size=corpus_size,
         pack=lookup(dpath="corpora/{corpus}/pack", within=config),
         code=code_digest("collect_corpus"),
     script:
@@ -108,7 +109,7 @@ rule tokenize_corpus:
         "../../envs/torch.yaml"
     params:
         corpus=lookup(dpath="corpora/{corpus}", within=config),
-        size=config["corpus_size"],
+        size=corpus_size,
         code=code_digest("tokenize_corpus"),
     script:
         "../scripts/tokenize_corpus.py"
@@ -152,7 +153,7 @@ rule tokenize_task:
         "../../envs/torch.yaml"
     params:
         task=lookup(dpath="tasks/{corpus}", within=config),
-        context_length=lookup(dpath="corpus_size/context_length", within=config),
+        context_length=context_length,
         code=code_digest("tokenize_task"),
     script:
         "../scripts/tokenize_task.py"
@@ -172,7 +173,7 @@ rule random_tokens:
     conda:
         "../../envs/torch.yaml"
     params:
-        context_length=lookup(dpath="corpus_size/context_length", within=config),
+        context_length=context_length,
         tokens=lookup(dpath="evaluations/fake_features/tokens", within=config),
         code=code_digest("random_tokens"),
     script:

@@ -172,8 +172,9 @@ rule probing_baselines:
         "../../envs/torch.yaml"
     params:
         seeds=SEEDS,
-        dictionaries={
-            name: (sae["expansion"], sae["k"]) for name, sae in config["saes"].items()
+        dictionaries=lambda wildcards: {
+            sae: (config["saes"][sae]["expansion"], config["saes"][sae]["k"])
+            for sae in saes_of(config, wildcards.model)
         },
         tasks=TASKS,
         positions=config["positions"],

@@ -14,6 +14,7 @@ rule fetch_archive:
         "results/logs/fetch_archive/{file}.log",
     wildcard_constraints:
         file=one_of(archive["file"] for archive in config["archives"].values()),
+    priority: 2  # what can be refused is asked for before anything is computed
     conda:
         "../../envs/torch.yaml"
     params:
@@ -31,6 +32,7 @@ rule fetch_model:
         "results/logs/fetch_model/{model}@{revision}.log",
     wildcard_constraints:
         model=one_of(sources("models", "hub")),
+    priority: 2  # what can be refused is asked for before anything is computed
     conda:
         "../../envs/torch.yaml"
     params:
