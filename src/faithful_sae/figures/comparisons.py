@@ -119,7 +119,7 @@ def dose_response(
         for axes in row.axes[-1]:
             axes.set_xlabel("surprise gap of the\ncorpus (nats/token)")
     heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
-    legend(figure, corpus_lines(corpora, marker=True))
+    legend(figure, corpus_lines(corpora, shown, marker=True))
     return figure
 
 

@@ -122,7 +122,7 @@ def norms(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
         row.axes[0, 0].set_ylabel("norm of the activation")
         row.axes[0, 0].figure.supxlabel("position in the context (0 = start)", fontsize=8)
     heading(figure, "Activation norm by position: attention sinks stand out")
-    legend(figure, corpus_lines(corpora))
+    legend(figure, corpus_lines(corpora, table))
     return figure
 
 
@@ -148,7 +148,7 @@ def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 5), useMathText=True)
             axes.set_ylim(bottom=0)
     heading(figure, "Training of the SAEs, by corpus", describe_range(table))
-    legend(figure, corpus_lines(corpora))
+    legend(figure, corpus_lines(corpora, table))
     return figure
 
 

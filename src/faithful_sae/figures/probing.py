@@ -58,7 +58,7 @@ def probing(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             axes.set_title(task, parse_math=False)
         row.axes[0, 0].set_ylabel("accuracy on test documents")
     heading(figure, "What linear probes read from each kind of feature", describe(drawn))
-    _key(figure, corpora)
+    _key(figure, corpora, of_saes)
     return figure
 
 
@@ -96,7 +96,7 @@ def sparse_probing(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
         row.axes[0, 0].set_ylabel("accuracy on test documents")
         row.axes[0, 0].figure.supxlabel("latents that the probe reads", fontsize=8)
     heading(figure, "What few latents tell a linear probe", describe(drawn))
-    _key(figure, corpora)
+    _key(figure, corpora, of_saes)
     return figure
 
 
@@ -137,11 +137,11 @@ def _baselines(axes: Axes, table: pl.DataFrame, reach: tuple[float, float]) -> N
             axes.plot(reach, [value.mean()] * 2, color="black")
 
 
-def _key(figure: Figure, corpora: Sequence[str]) -> None:
+def _key(figure: Figure, corpora: Sequence[str], table: pl.DataFrame) -> None:
     colour, marker = RANDOM
     others = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label="random dictionary"),
         Line2D([], [], color="black", label="raw (needs no SAE)"),
         Line2D([], [], color=NEUTRAL, linestyle=":", label="most frequent class"),
     ]
-    legend(figure, [*corpus_lines(corpora, marker=True), *others], columns=4)
+    legend(figure, [*corpus_lines(corpora, table, marker=True), *others], columns=4)

@@ -48,8 +48,9 @@ def shared_features(
     """Shared Feature Ratio and mean matched cosine by corpus, with their nulls.
 
     Large marks: mean over pairs of seeds and the interval of `summary` (the seed is the unit);
-    small dots: the pairs; diamonds: mean similarity to SAEs of the other corpora; for the nulls see
-    `mark_nulls`. A study of one seed has no pairs: its nulls stand alone.
+    small dots: the pairs; diamonds: mean similarity to SAEs of the other corpora, or to the other
+    pretrained ones; for the nulls see `mark_nulls`. A study of one seed has no pairs: its nulls
+    stand alone.
     """
     every = similarity.filter(pl.col("latents") == "all")
     within = within_corpora(every, corpora)
@@ -72,7 +73,7 @@ def shared_features(
             axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # a null of 0 stays in sight
     heading(figure, "Do SAEs of different seeds find the same latents?", note(drawn))
     pair = Line2D([], [], color=NEUTRAL, marker=".", linestyle="", label="one pair of seeds")
-    other = Line2D([], [], **BETWEEN, label="with SAEs of the other corpora")
+    other = Line2D([], [], **BETWEEN, label="with SAEs of other training")
     shown = [*([pair] if drawn else []), *([other] if every.height > within.height else [])]
     legend(figure, [*shown, *null_marks(within)], columns=3)
     return figure
@@ -129,7 +130,7 @@ def threshold_curves(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
         axes.set_ylabel("shared feature ratio")
         axes.set_ylim(-0.02, 1.02)
     heading(figure, "Shared latents at every cosine threshold", note(drawn))
-    lines = corpus_lines(corpora)
+    lines = corpus_lines(corpora, ratios)
     for line in lines if not drawn else ():
         line.set(linestyle="--")  # the only lines in these colours are the covariance nulls
     legend(figure, [*lines, *null_lines(ratios).values()], columns=4)

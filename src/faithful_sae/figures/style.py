@@ -213,12 +213,13 @@ def legend(
     figure.legend(handles=handles, loc=where, ncols=min(columns, len(handles)))
 
 
-def corpus_lines(corpora: Sequence[str], marker: bool = False) -> list[Artist]:
-    """Legend entries of the corpora."""
+def corpus_lines(corpora: Sequence[str], table: pl.DataFrame, marker: bool = False) -> list[Artist]:
+    """Legend entries of the corpora that have rows in `table`."""
     line: Any = {"linestyle": ""} if marker else {"marker": ""}
     return [
         Line2D([], [], **{"color": look.colour, "marker": look.marker, "label": corpus} | line)
         for corpus, look in looks(corpora).items()
+        if corpus in set(table["corpus"])
     ]
 
 
