@@ -18,6 +18,7 @@ from faithful_sae.sae import SAE
 
 # Norms of decoder rows that differ by less are one norm: bfloat16 alone moves them by 1e-3.
 NORM_TOLERANCE = 1e-2
+UNIT_TOLERANCE = 1e-5  # rows this close to unit norm keep their bits
 # What foreign files may say of an SAE's making that is kept word for word.
 STATED = ["model_name", "tokenizer_name", "vocabulary_sha256", "dataset_path", "context_size"]
 
@@ -97,7 +98,8 @@ def with_unit_rows(found: Pretrained, folder: Path) -> SAE:
             f"{written.max():.3g} and TopK chooses latents without them, so no SAE with unit rows "
             "equals it; similarity and fake features would mean something else for it."
         )
-    scale = torch.where(norms > 0, norms, 1)
+    as_they_are = (norms == 0) | ((norms - 1).abs() < UNIT_TOLERANCE)
+    scale = torch.where(as_they_are, 1, norms)
     threshold = found.threshold
     if threshold is not None and not found.rescaled:
         threshold = threshold * scale
