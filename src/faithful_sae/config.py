@@ -224,7 +224,7 @@ def _check_pretrained(config: Config, name: str, root: Path) -> None:
             f"saes.{name}: name either the `path` of a folder or `hub` and `revision` of a "
             "repository (with `folder`, where the SAE is not at its top)."
         )
-    if sae["path"] is not None and not (root / sae["path"] / "cfg.json").exists():
+    if sae["path"] is not None and not (root / sae["path"] / sae["folder"] / "cfg.json").exists():
         raise ConfigError(
             f"saes.{name}.path: {sae['path']} holds no cfg.json (in {root.absolute()})."
         )

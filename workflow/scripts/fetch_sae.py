@@ -7,6 +7,7 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 from pathlib import Path
 
 from faithful_sae.download import fetch_hub
+from faithful_sae.foreign import CONFIG, SAELENS, SPARSIFY
 
 params = snakemake.params
 fetch_hub(
@@ -14,5 +15,5 @@ fetch_hub(
     snakemake.wildcards.revision,
     Path(snakemake.output[0]),
     kind="model",
-    files=[str(Path(params.folder, name)) for name in ("cfg.json", "*.safetensors")],
+    files=[str(Path(params.folder, name)) for name in (CONFIG, SAELENS, SPARSIFY)],
 )
