@@ -84,7 +84,7 @@ def test_an_sae_at_its_own_hook_fits_and_at_a_neighbour_of_it_is_told_so(sae, ne
     assert verdict(check_hook(sae, HOOK, near, None))[0] == "fits"
     for stated in ("resid_pre.0", "resid_pre.2"):
         found, cause = verdict(check_hook(sae, stated, near, None))
-        assert found == "suspect" and cause.endswith(f"its hook is {HOOK}")
+        assert found == "suspect" and cause.endswith(f"its hook is {HOOK}, or beyond")
 
 
 def test_an_sae_whose_files_name_another_hook_is_suspect(sae, near):
