@@ -32,7 +32,8 @@ def audit_instead_of_training(study: Path, copy: Path) -> None:
     tiny = copy / "tests/tiny"
     config = yaml.safe_load((tiny / "config.yaml").read_text())
     config["saes"] = entries = readme_entries()
-    (tiny / "config.yaml").write_text(yaml.safe_dump(config))
+    # In the order they had: params are compared as they are written.
+    (tiny / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     theirs, mine = (trained(tiny, *STANDS_FOR[name]) for name in ("theirs", "mine"))
     revision, folder = entries["theirs"]["revision"], entries["theirs"]["folder"]
     write_folder(tiny / f"resources/saes/theirs@{revision}" / folder, *saelens(theirs))
