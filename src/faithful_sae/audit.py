@@ -102,7 +102,8 @@ def check_hook(sae: SAE, hook: str, near: Mapping[str, Tensor], named: str | Non
     best = min(left, key=lambda name: left[name])
     found = f"explains {1 - left[hook]:.3f} of the variance at {hook}"
     if left[best] < BETTER * left[hook]:
-        verdict, cause = SUSPECT, f"{found} but {1 - left[best]:.3f} at {best}: its hook is {best}, or beyond"
+        found += f" but {1 - left[best]:.3f} at {best}"
+        verdict, cause = SUSPECT, f"{found}: its hook is {best}, or beyond"
     elif named not in (None, hook):
         verdict, cause = SUSPECT, f"its cfg.json or folder names {named}, the study reads {hook}"
     else:

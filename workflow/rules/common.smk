@@ -238,6 +238,14 @@ def activations(split, corpus="{corpus}"):
     ]
 
 
+SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
+
+
+def saes(wildcards):
+    """The SAEs of all seeds of a group."""
+    return expand(SAE, seed=seeds(wildcards), allow_missing=True)
+
+
 def seeds(wildcards):
     """The seeds of an SAE; a pretrained one has the place of the first."""
     return [0] if config["saes"][wildcards.sae]["source"] == "pretrained" else SEEDS

@@ -4,13 +4,6 @@ IN   results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/ and activations
 OUT  one tidy Parquet per job, below results/{study}/{model}/{corpus}/{hook}/{sae}/
 """
 
-SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
-
-
-def saes(wildcards):
-    """The SAEs of all seeds of a group."""
-    return expand(SAE, seed=seeds(wildcards), allow_missing=True)
-
 
 rule reconstruction:
     # {corpus} is the corpus evaluated on; the SAEs of all training corpora are evaluated at once,
