@@ -11,10 +11,12 @@ import torch
 import yaml
 
 from faithful_sae.config import ConfigError, audited_model, corpora_of, load_config, trained
+from faithful_sae.figures.stability import shared_features
 from faithful_sae.headline import headline
 from faithful_sae.heldout import Heldout
 from faithful_sae.sae import SAE
 from faithful_sae.similarity import similarity_of_pretrained
+from faithful_sae.summary import SUMMARY_SCHEMA
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -138,3 +140,18 @@ def test_the_summary_has_a_pretrained_sae_on_each_text_and_on_outside_texts_toge
         "explained_variance:on_code": 0.3,
         "explained_variance:foreign": pytest.approx(0.4),
     }
+
+
+def test_the_figure_shows_the_similarity_to_other_saes_and_not_its_null_beside_it():
+    place = {"model": "m", "hook": "h", "sae": "theirs", "corpus": "pretrained"}
+    place |= {"seed": 0, "seed_b": 0, "latents": "all", "metric": "mean_matched_cosine"}
+    table = pl.DataFrame(
+        place | {"corpus_b": corpus_b, "null": null, "value": value, "threshold": None}
+        for corpus_b, null, value in (
+            ("pretrained", "covariance", 0.3), ("mine", "none", 0.8), ("mine", "permuted", 0.1)
+        )
+    ).with_columns(pl.col("threshold").cast(pl.Float64))  # fmt: skip
+    summary = pl.DataFrame(schema=SUMMARY_SCHEMA)
+    figure = shared_features(table, summary, ["own", "pretrained"])
+    diamonds = [line for line in figure.subfigs[0].axes[1].lines if line.get_marker() == "D"]
+    assert [line.get_ydata().tolist() for line in diamonds] == [[0.8]]

@@ -107,7 +107,7 @@ def check_hook(sae: SAE, hook: str, near: Mapping[str, Tensor], named: str | Non
     elif named not in (None, hook):
         verdict, cause = SUSPECT, f"its cfg.json or folder names {named}, the study reads {hook}"
     else:
-        verdict, cause = FITS, f"{found}, and no neighbour fits better"
+        verdict, cause = FITS, f"{found}, and no neighbour clearly more"
     at = {hook: (verdict, cause)}
     return [
         Row("hook", name, "explained_variance", 1 - value, *at.get(name, ()))

@@ -83,7 +83,8 @@ def _corpus_marks(
     axes: Axes, summary: pl.DataFrame, similarity: pl.DataFrame, corpora: Sequence[str]
 ) -> list[Interval]:
     within = within_corpora(similarity, corpora)
-    between = similarity.filter(pl.col("corpus") != pl.col("corpus_b"))
+    apart = pl.col("corpus") != pl.col("corpus_b")
+    between = similarity.filter(apart, pl.col("null") == "none")
     names = present(corpora, within)
     drawn = []
     for x, corpus in enumerate(names):
