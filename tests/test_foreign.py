@@ -35,7 +35,7 @@ def imported(folder) -> SAE:
 
 
 def saelens_forward(x, tensors, config):
-    """SAELens 6: sae.py, topk_sae.py, jumprelu_sae.py, standard_sae.py, batchtopk_sae.py."""
+    """SAELens 6: sae.py, topk_sae.py, jumprelu_sae.py, standard_sae.py."""
     W_enc, b_enc, W_dec, b_dec = (tensors[k] for k in ("W_enc", "b_enc", "W_dec", "b_dec"))
     before = (x - b_dec if config["apply_b_dec_to_input"] else x) @ W_enc + b_enc
     norms = W_dec.norm(dim=1) if config.get("rescale_acts_by_decoder_norm") else 1
@@ -44,8 +44,7 @@ def saelens_forward(x, tensors, config):
         values, indices = before.topk(config["k"], dim=1)
         latents = torch.zeros_like(before).scatter_(1, indices, values.relu())
     else:
-        cut = tensors.get("threshold", tensors.get("topk_threshold", torch.zeros(())))
-        latents = before.relu() * (before > cut)
+        latents = before.relu() * (before > tensors.get("threshold", 0))
     return (latents / norms) @ W_dec + b_dec
 
 
@@ -60,14 +59,6 @@ VARIANTS = {
     "relu": ({"W_dec": NORMS}, {}, {"architecture": "standard"}),
     "jumprelu": (
         {"W_dec": NORMS}, {"threshold": torch.linspace(0.1, 1, 12)}, {"architecture": "jumprelu"}
-    ),
-    "batchtopk": (
-        {"W_dec": NORMS},
-        {"topk_threshold": torch.tensor(1.5)},
-        {"architecture": "batchtopk", "rescale_acts_by_decoder_norm": True},
-    ),
-    "batchtopk without norms": (
-        {"W_dec": NORMS}, {"topk_threshold": torch.tensor(1.5)}, {"architecture": "batchtopk"}
     ),
 }  # fmt: skip
 
@@ -154,18 +145,28 @@ def holding(**changes):
     return lambda tensors, config: tensors.update(changes)
 
 
+def jumprelu_with(threshold):
+    def change(tensors, config):
+        config["architecture"], tensors["threshold"] = "jumprelu", threshold
+
+    return change
+
+
 REFUSED = [
     (saelens, without("k"), r"cfg.json states no k; SAELens would take 100 and sparsify 32"),
     (sparsify, without("k"), r"cfg.json states no k"),
     (sparsify, setting(k=0), r"states k = 0"),
     (sparsify, setting(k=13), r"states k = 13 of 12 latents"),
     (saelens, setting(architecture="gated"), r"architecture 'gated' cannot be audited; those read"),
+    (saelens, setting(architecture="batchtopk"), r"'batchtopk' .* which BatchTopK SAEs are"),
+    (saelens, setting(architecture="jumprelu"), r"lacks the tensor threshold"),
     (saelens, setting(architecture="transcoder"), r"'transcoder' cannot be audited"),
     (saelens, setting(normalize_activations="layer_norm"), r"normalize_activations 'layer_norm'"),
     (saelens, setting(reshape_activations="hook_z"), r"reshape_activations 'hook_z'"),
     (saelens, setting(activation_fn_str="tanh-relu"), r"activation_fn 'tanh-relu' cannot"),
     (saelens, setting(metadata={"hook_name": "blocks.1.hook_mlp_out"}), r"'blocks.1.hook_mlp_out'"),
     (saelens, setting(d_in=7), r"states d_in = 7, but the weights have 6"),
+    (saelens, jumprelu_with(torch.ones(3)), r"threshold is of shape \[3\], but W_dec of \[12, 6\]"),
     (saelens, without("b_enc"), r"lacks the tensor b_enc"),
     (saelens, holding(W_skip=torch.ones(6, 6)), r"also holds the tensor W_skip"),
     (saelens, holding(b_enc=torch.ones(5)), r"b_enc is of shape \[5\], but W_dec of \[12, 6\]"),

@@ -21,7 +21,8 @@ from faithful_sae.checksums import damage
 CONFIG = "cfg.json"
 SAELENS, SPARSIFY = "sae_weights.safetensors", "sae.safetensors"
 FLOATS = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
-ARCHITECTURES = "topk, standard (ReLU), jumprelu and batchtopk"
+# SAELens saves a BatchTopK SAE for use as the JumpReLU SAE that it is after training.
+ARCHITECTURES = "topk, standard (ReLU) and jumprelu, which BatchTopK SAEs are saved as for use"
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Pretrained:
     """A foreign SAE in our notation, decoder rows of any norm.
 
     k: None where the format has none.  threshold: [d_sae], None for TopK.  rescaled: whether
-    latents are chosen after they are multiplied by their rows' norms.  hook: what its files say,
+    TopK chooses latents after they are multiplied by their rows' norms.  hook: what its files say,
     None if nothing.
     """
 
@@ -121,10 +122,9 @@ def _saelens(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> 
         k = _require_k(k, file)
     elif architecture == "standard":
         threshold, names = torch.zeros(d_sae), {"W_enc", "b_enc", "W_dec", "b_dec"}
-    elif architecture in ("jumprelu", "batchtopk"):
-        key = "threshold" if architecture == "jumprelu" else "topk_threshold"
-        names = {"W_enc", "b_enc", "W_dec", "b_dec", key}
-        threshold = tensors.get(key, torch.zeros(())).expand(d_sae)
+    elif architecture == "jumprelu":
+        names = {"W_enc", "b_enc", "W_dec", "b_dec", "threshold"}
+        threshold = tensors.get("threshold")
     else:
         raise _refused(file, "architecture", architecture, f"those read are {ARCHITECTURES}")
     _require_names(tensors, names, file)
@@ -192,6 +192,8 @@ def _require_names(tensors: dict[str, Tensor], names: set[str], file: Path) -> N
 def _require_shapes(sae: Pretrained, said: tuple[int | None, int | None], file: Path) -> None:
     d_sae, d_in = sae.W_dec.shape
     expected = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "b_dec": (d_in,)}
+    if sae.threshold is not None:
+        expected["threshold"] = (d_sae,)
     for name, shape in expected.items():
         if getattr(sae, name).shape != shape:
             raise ValueError(

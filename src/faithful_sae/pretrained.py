@@ -100,14 +100,11 @@ def with_unit_rows(found: Pretrained, folder: Path) -> SAE:
         )
     as_they_are = (norms == 0) | ((norms - 1).abs() < UNIT_TOLERANCE)
     scale = torch.where(as_they_are, 1, norms)
-    threshold = found.threshold
-    if threshold is not None and not found.rescaled:
-        threshold = threshold * scale
     return SAE(
         W_enc=(found.W_enc * scale).contiguous(),
         b_enc=found.b_enc * scale,
         W_dec=(found.W_dec / scale[:, None]).contiguous(),
         b_dec=found.b_dec,
         k=found.k or 1,
-        threshold=threshold,
+        threshold=None if found.threshold is None else found.threshold * scale,
     )

@@ -136,7 +136,10 @@ class SAE:
             raise ValueError(f"{folder / CONFIG} states no k; an SAE cannot be read without it.")
         if seal and seal != tensors_digest(tensors, _settings(config)):
             raise damage(folder / WEIGHTS, f"it and {CONFIG} are not what was written together")
-        return cls(**tensors, k=config["k"])
+        threshold = tensors.pop("threshold", None)
+        if threshold is not None and bool((threshold == threshold[0]).all()):
+            threshold = threshold[0]  # BatchTopK has one for all latents
+        return cls(**tensors, k=config["k"], threshold=threshold)
 
 
 def _settings(config: dict[str, Any]) -> str:
