@@ -205,7 +205,7 @@ def source_files(section):
 
 
 def outside_files():
-    """All that the study was given: wheels, data sets and files read, models as they were loaded."""
+    """All that the study was given: wheels, data sets and files read, models and SAEs as loaded."""
     models, texts = config["models"], config["corpora"] | config["tasks"]
     entries = [*models.values(), *texts.values()]
     hub = sources("corpora", "hub")
@@ -214,6 +214,7 @@ def outside_files():
         *{text["path"]: None for text in texts.values() if "path" in text},
         *(f"resources/datasets/{c}@{texts[c]['revision']}" for c in hub),
         *(model_folder(None, model) for model in LANGUAGE_MODELS),
+        *map(pretrained_folder, sources("saes", "pretrained")),
     ]
 
 
@@ -266,6 +267,12 @@ def pretrained_revision(sae):
     """What pins the files of a pretrained SAE: a commit, or a local folder's stamp."""
     entry = config["saes"][sae]
     return entry["revision"] or folder_stamp(Path(entry["path"]))
+
+
+def pretrained_folder(sae):
+    """Where the files of a pretrained SAE are."""
+    path = config["saes"][sae]["path"]
+    return path or f"resources/saes/{sae}@{pretrained_revision(sae)}"
 
 
 def audited_at(wildcards):

@@ -25,8 +25,7 @@ rule fetch_sae:
 
 rule import_sae:
     input:
-        folder=lambda wildcards: config["saes"][wildcards.sae]["path"]
-        or f"resources/saes/{wildcards.sae}@{pretrained_revision(wildcards.sae)}",
+        folder=lambda wildcards: pretrained_folder(wildcards.sae),
         heldout=heldout,
     output:
         weights="results/{study}/{model}/{corpus}/{hook}/{sae}/seed0/sae_weights.safetensors",

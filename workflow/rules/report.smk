@@ -84,6 +84,7 @@ FIGURES = [
 SHOWN = {
     "claims": ("Findings", "the paper's claims, one by one"),
     "summary": ("Findings", "every headline metric"),
+    "audit": ("Findings", "is each pretrained SAE used as it was trained"),
     "differences": ("Findings", "the first corpus minus each other"),
     "dose_response": ("Findings", "metrics against the surprise gap"),
     "ground_truth": ("Findings", "what is measured against what is true"),
