@@ -188,7 +188,7 @@ def kept_activations(
 
 
 def unexplained(sae: SAE, x: Tensor) -> float:
-    """sum |x - x_hat|^2 / sum |x - mean|^2 over activations x [n, d_in]: `fvu`."""
+    """Squared error over squared deviation from the mean, of activations x [n, d_in]: `fvu`."""
     return float((x - sae(x)).square().sum() / (x - x.mean(0)).square().sum())
 
 
