@@ -1,5 +1,6 @@
 # make run   the default study: environment, tables, figures, report
 # make test  formatting, types, unit tests and the whole workflow on a tiny model
+# make pictures: of the report and the page of features, for the README; needs Chromium
 # make chaos the tiny study killed 25 times at random moments: about a quarter of an hour
 # make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
 # make environment  .venv alone
@@ -16,7 +17,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BENCHMARKS := linear shards extraction sampling probing threads scaling rounding
 BENCHMARKS_WITH_PEERS := training_step matching
 
-.PHONY: environment run report lint test chaos bench peers docs rulegraph
+.PHONY: environment run report pictures lint test chaos bench peers docs rulegraph
 
 run: $(INSTALLED)
 	snakemake --cores all --workflow-profile workflow/profiles/default
@@ -24,12 +25,17 @@ run: $(INSTALLED)
 	@echo
 	@echo "tables   $(STUDY)/tables/   start with summary.csv"
 	@echo "figures  $(STUDY)/figures/"
+	@echo "features $(STUDY)/features.html"
 	@echo "report   $(STUDY)/report.html"
 
 environment: $(INSTALLED)
 
 report: $(INSTALLED)
-	snakemake --report $(STUDY)/report.html
+	snakemake --cores all --workflow-profile workflow/profiles/default features
+	snakemake --report $(STUDY)/report.html all features
+
+pictures: report
+	python tests/pictures.py $(STUDY)
 
 lint: $(INSTALLED)
 	pre-commit run --all-files --show-diff-on-failure
@@ -52,15 +58,19 @@ rulegraph: $(INSTALLED)
 	snakemake --rulegraph > docs/_build/rules.dot
 	tred docs/_build/rules.dot | dot -Granksep=0.3 -Gnodesep=0.2 -Tsvg -o docs/rulegraph.svg
 
-peers: $(PEERS_INSTALLED)
+peers: $(INSTALLED) $(PEERS_INSTALLED)
 
 bench: $(INSTALLED) $(PEERS_INSTALLED)
 	set -e; for name in $(BENCHMARKS_WITH_PEERS); do $(PEERS)/bin/python benchmarks/$$name.py; done
 	set -e; for name in $(BENCHMARKS); do python benchmarks/$$name.py; done
 
-$(PEERS_INSTALLED): benchmarks/peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --requirement $<
+# Beside the packages of the environment that is active, so that torch is there once.
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+$(PEERS_INSTALLED): benchmarks/peers.txt benchmarks/peers-no-deps.txt
+	python -m venv $(PEERS)
+	python -c '$(SITE_PACKAGES)' > "$$($(PEERS)/bin/python -c '$(SITE_PACKAGES)')/beside.pth"
+	$(PEERS)/bin/pip install --quiet --requirement benchmarks/peers.txt
+	$(PEERS)/bin/pip install --quiet --no-deps --requirement benchmarks/peers-no-deps.txt
 	touch $@
 
 $(INSTALLED): pyproject.toml

@@ -19,7 +19,9 @@ include: "workflow/rules/sae.smk"
 include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/ground_truth.smk"
+include: "workflow/rules/features.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/export.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -39,3 +41,8 @@ rule all:
             figure=FIGURES,
         ),
         expand("results/{study}/ro-crate-metadata.json", study=config["study"]),
+
+
+rule export:
+    input:
+        exports,

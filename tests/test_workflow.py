@@ -4,6 +4,7 @@ The tests work on a copy of the repository, so that they may edit it.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from itertools import combinations
 from pathlib import Path
 
@@ -439,7 +441,38 @@ def test_a_small_study_of_known_features_has_its_tables_and_figures(study, tmp_p
     shares = pl.col("metric").str.contains("ratio|recovered")
     assert summary.filter(shares)["mean"].is_between(0, 1).all()
     assert (results / "figures/recovery.png").exists()
+    assert "no other tool has a model" in snakemake(
+        study, *arguments, "export", directory=str(tmp_path)
+    )
     assert "Nothing to be done" in snakemake(study, *arguments, directory=str(tmp_path))
+    output = snakemake(study, "-n", "features", *arguments, directory=str(tmp_path))
+    assert "features: known features have no tokens" in output and not output.endswith("exit 0")
+
+
+def test_exports_are_made_by_a_target_of_their_own(study):
+    jobs = planned(snakemake(study, "-n", "export"))
+    assert jobs == {"export": 1, "export_sae": 2 * (3 + 2 + 1), "export_corpus": 1}
+    sae, corpus = "saes/tiny/notes/batch-topk/seed1", "corpora/tiny/faithful"
+    targets = [f"results/tiny/export/{name}" for name in (sae, corpus)]
+    output = snakemake(study, *targets, "--cores", "2", "--show-failed-logs")
+    assert output.endswith("exit 0"), output[-4000:]
+    exported = study / "tests/tiny/results/tiny/export"
+    shown = {path.name for path in (exported / sae).glob("[!.]*")}  # Snakemake leaves its timestamp
+    assert shown == {"README.md", "layers.0"}
+    card = (exported / sae / "README.md").read_text()
+    rebuilt = table(study, "reconstruction").filter(
+        *(pl.col(key) == value for key, value in {"corpus": "notes", "sae": "batch-topk"}.items()),
+        *(pl.col(key) == value for key, value in {"eval_corpus": "faithful", "seed": 1}.items()),
+        pl.col("metric") == "explained_variance",
+    )
+    assert len(rebuilt) == 2  # positions
+    assert all(f"{value:.4g}" in card for value in rebuilt["value"])
+    config = (study / "tests/tiny/results/tiny/config.json").read_bytes()
+    assert hashlib.sha256(config).hexdigest() in card
+    documents = pl.scan_parquet(exported / corpus / "data/documents/*.parquet").collect()
+    counts = table(study, "corpus_statistics").filter(pl.col("corpus") == "faithful")
+    assert len(documents) == counts.filter(pl.col("metric") == "documents")["value"].item()
+    assert "Nothing to be done" in snakemake(study, *targets, "--cores", "1")
 
 
 def test_configfile_replaces_the_default_study_instead_of_joining_it(study, tmp_path):
@@ -487,6 +520,23 @@ def test_the_report_is_one_offline_html_with_every_figure(study):
     categories = json.loads(re.search(r"var categories = (.+);$", html, flags=re.M).group(1))
     assert next(iter(categories)) == "Findings" and "Stability" in categories
     assert html.count('"labels": {"shows": "') == sum(len(c["Other"]) for c in categories.values())
+
+
+def test_features_are_a_target_of_their_own_whose_page_the_report_holds(study, edit):
+    edit(CONFIG, "evaluations:", "evaluations:\n  features: {sae: batch-topk, corpora: [notes]}")
+    arguments = ("all", "features")
+    assert set(planned(snakemake(study, "-n", *arguments))) == {"feature_facts", "features"}
+    assert "Nothing to be done" in snakemake(study, "-n", "all")
+    output = snakemake(study, "--cores", "2", "--show-failed-logs", *arguments)
+    assert output.endswith("exit 0"), output[-4000:]
+    page = (study / "tests/tiny/results/tiny/features.html").read_bytes()
+    edit(CONFIG, "corpora: [notes]}", "corpora: [notes], window: 9}")
+    assert set(planned(snakemake(study, "-n", *arguments))) == {"feature_facts", "features"}
+    edit(CONFIG, "window: 9", "window: 24")
+    output = snakemake(study, "--report", "features-report.html", *arguments)
+    assert output.endswith("exit 0"), output[-3000:]
+    report = (study / "tests/tiny/features-report.html").read_text()
+    assert b64encode(page).decode() in report
 
 
 def test_readme_commands_exist():

@@ -108,10 +108,15 @@ def study_crate(
     return {"@context": CONTEXT, "@graph": graph}
 
 
+def plain_json(content: Any) -> str:
+    """JSON that other programs read as it is: without a digest of its own."""
+    return json.dumps(content, indent=2) + "\n"
+
+
 def write_plain_json(content: Any, path: Path) -> None:
-    """A JSON file that other programs read as it is: without a digest of its own."""
+    """A file of `plain_json`, whole or not at all."""
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(plain_json(content))
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -39,7 +39,7 @@ ROOT = repository()
 # Snakemake passes its own search path on to scripts, so they find the library without an install.
 sys.path.insert(0, str(ROOT / "src"))
 
-from faithful_sae.checksums import read_json
+from faithful_sae.checksums import file_digest, read_json
 from faithful_sae.config import (
     audited_model,
     check_model,
@@ -53,11 +53,13 @@ from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
 from faithful_sae.names import PRETRAINED
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
+from faithful_sae.shown import shown
 from faithful_sae.verdicts import suspicions
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     config = load_config(config, schema, Path.cwd())
+    FEATURES = shown(config)  # what their page shows
     for facts in Path("results", config["study"]).glob("*/model.json"):
         if facts.parent.name in config["models"]:
             check_model(config, read_json(facts))
@@ -84,6 +86,7 @@ if gpus() and workflow.local_exec:
 # what takes seconds.
 localrules:
     all,
+    export,
     fetch_archive,
     fetch_model,
     fetch_dataset,
@@ -93,6 +96,7 @@ localrules:
     summarise,
     draw_figures,
     provenance,
+    features,
 
 
 onstart:
@@ -341,6 +345,52 @@ def gathered(table, groups, **instead):
                 **group | instead,
             )
         }
+    )
+
+
+def shown_features(table):
+    """Input function: one table of every SAE on the page."""
+
+    def paths(_wildcards):
+        if KNOWN:
+            raise WorkflowError(
+                "features: known features have no tokens to look at; this page is of language models."
+            )
+        return expand(
+            "results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet",
+            study=config["study"],
+            table=table,
+            corpus=FEATURES.corpora,
+            **FEATURES._asdict(),
+        )
+
+    return paths
+
+
+def exports(wildcards):
+    """Input function: every export of the study."""
+    if KNOWN:
+        raise WorkflowError(
+            "export: this study is about known features, which no other tool has a model of."
+        )
+    study = f"results/{config['study']}/export"
+    saes = {
+        f"{study}/saes/{group['model']}/{group['corpus']}/{group['sae']}/seed{seed}"
+        for group in STUDIED
+        for seed in SEEDS
+    }
+    corpora = {
+        f"{study}/corpora/{group['model']}/{group['corpus']}"
+        for group in STUDIED
+        if group["corpus"] in SAMPLED
+    }
+    return sorted(saes | corpora)
+
+
+def of_hooks(path):
+    """Input function: one path of every hook of the model."""
+    return lambda wildcards: expand(
+        path, hook=config["models"][wildcards.model]["hooks"], allow_missing=True
     )
 
 

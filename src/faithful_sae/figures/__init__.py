@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from faithful_sae.figures.comparisons import claims, differences, dose_response
+from faithful_sae.figures.claims import claims
+from faithful_sae.figures.comparisons import differences, dose_response
 from faithful_sae.figures.data import first_tokens, norms, training_curves
 from faithful_sae.figures.evaluations import reconstruction
 from faithful_sae.figures.firing import fake_features, firing_frequencies

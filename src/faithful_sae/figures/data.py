@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, LogFormatter
 
 from faithful_sae.figures.style import (
     COMBINATION,
     NEUTRAL,
+    Grid,
+    Look,
+    across,
     canvas,
     corpus_lines,
     describe_range,
     draw_band,
     heading,
+    height,
     legend,
     looks,
     panels,
@@ -44,10 +51,16 @@ def first_tokens(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     on log axes (tokens of probability zero are left out).
     """
     table = table.filter(pl.col("corpus").is_in(corpora))
-    names = present(corpora, table)
-    figure, rows = canvas(table, ["model"], (2, len(names)), 4.4, height_ratios=[3, 2])
+    columns = across(table)
+
+    def grid(part: pl.DataFrame) -> Grid:
+        deep = math.ceil(part["corpus"].n_unique() / columns)
+        return Grid(2 * deep, columns, 3.7 * deep + 0.4)
+
+    figure, rows = canvas(table, ["model"], grid)
     for row in rows:
-        for corpus, (upper, lower) in panels(corpora, row.of(table), row.axes):
+        row.axes[0, 0].get_gridspec().set_height_ratios([9, 5] * (len(row.axes) // 2))
+        for corpus, (upper, lower) in panels(corpora, row.of(table), row.axes, deep=2):
             part = row.of(table).filter(pl.col("corpus") == corpus)
             colour = looks(corpora)[corpus].colour
             _top_tokens(upper, part, colour)
@@ -55,9 +68,11 @@ def first_tokens(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             if lower is not row.axes[1, 0]:
                 lower.sharey(row.axes[1, 0])
             _sorted_curves(lower, part, colour)
-            upper.set_xlabel("share of first tokens")
             lower.set_xlabel("rank of the token")
-        row.axes[1, 0].set_ylabel("share of first tokens")
+        for axes in row.axes[1::2, 0]:
+            axes.set_ylabel("share")
+        words = "bars: share of first tokens; curves: all tokens, each sorted by itself"
+        row.axes[0, 0].figure.supxlabel(words, fontsize=8)
     heading(figure, "First tokens of documents: what the model would write, and each corpus")
     handles = [
         Patch(color=NEUTRAL, label="model's probability after the start token"),
@@ -107,15 +122,17 @@ def norms(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     positions. Both axes are logarithmic, the position's one linear below 1.
     """
     table = table.filter(pl.col("corpus").is_in(corpora))
-    figure, rows = canvas(table, ["model", "hook"], (1, len(NORMS)), 2.4, sharey=True)
+    figure, rows = canvas(table, ["model", "hook"], lambda _: Grid(1, len(NORMS), 2.4), sharey=True)
     for row in rows:
         for axes, (column, label) in zip(row.axes[0], NORMS.items(), strict=True):
             for corpus in present(corpora, row.of(table)):
                 part = row.of(table).filter(pl.col("corpus") == corpus).sort("position")
-                colour = looks(corpora)[corpus].colour
-                axes.plot(part["position"], part[column], color=colour, linewidth=0.8)
+                look = looks(corpora)[corpus]
+                style: Any = {"color": look.colour, "linestyle": look.line, "linewidth": 1}
+                axes.plot(part["position"], part[column], **style)
             axes.set_title(f"{label} over tokens")
             axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(LogFormatter())  # within a decade: 22, not 2.2 × 10¹
             axes.set_xscale("symlog", linthresh=1)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlim(left=0)
@@ -134,27 +151,27 @@ def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     """
     table = table.filter(pl.col("corpus").is_in(corpora))
     shown = {
-        "fvu": "fraction of variance unexplained\non training batches",
+        "fvu": "fraction of variance unexplained on training batches",
         "dead_fraction": "share of dead latents",
     }
-    figure, rows = canvas(table, COMBINATION, (1, 2), 2.6)
+    figure, rows = canvas(table, COMBINATION, lambda part: Grid(1, 2, height(part, 1.9, 2.6)))
     for row in rows:
         for axes, (column, label) in zip(row.axes[0], shown.items(), strict=True):
             for corpus in present(corpora, row.of(table)):
                 part = row.of(table).filter(pl.col("corpus") == corpus)
-                _band_over_seeds(axes, part, column, looks(corpora)[corpus].colour)
-            axes.set_xlabel("training tokens")
-            axes.set_ylabel(label)
-            axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 5), useMathText=True)
+                _band_over_seeds(axes, part, column, looks(corpora)[corpus])
+            axes.set_title(label)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k, 1M
             axes.set_ylim(bottom=0)
+        row.axes[0, 0].figure.supxlabel("training tokens", fontsize=8)
     heading(figure, "Training of the SAEs, by corpus", describe_range(table))
     legend(figure, corpus_lines(corpora, table))
     return figure
 
 
-def _band_over_seeds(axes: Axes, table: pl.DataFrame, column: str, colour: str) -> None:
+def _band_over_seeds(axes: Axes, table: pl.DataFrame, column: str, look: Look) -> None:
     value = pl.col(column)
     curve = table.group_by("tokens").agg(mean=value.mean(), low=value.min(), high=value.max())
     curve = curve.sort("tokens")
     x, mean, low, high = (curve[name].to_list() for name in ("tokens", "mean", "low", "high"))
-    draw_band(axes, x, mean, low, high, colour)
+    draw_band(axes, x, mean, low, high, look)

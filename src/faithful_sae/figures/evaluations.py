@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from faithful_sae.figures.style import (
     COMBINATION,
+    Grid,
     canvas,
     describe,
     heading,
@@ -29,6 +30,8 @@ HEATMAPS = {
     "mse": ("squared error, L2\n(activation units², lower is better)", "cividis_r"),
     "explained_variance": ("explained variance\n(share, higher is better)", "cividis"),
 }
+SIDE_BY_SIDE = 5  # columns of cells that a third of the width can hold
+CELL = 0.3  # inches: a cell's height, two lines of text
 
 
 @styled
@@ -39,24 +42,31 @@ def reconstruction(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     that the policy keeps; each cell holds the mean over seeds and half the width of its interval.
     """
     kept = table.filter(pl.col("positions") == "kept", pl.col("corpus").is_in(corpora))
-    height = 1.3 + 0.42 * len(present(corpora, kept))
-    figure, rows = canvas(kept, COMBINATION, (1, 3), height, sharey=True)
+    figure, rows = canvas(kept, COMBINATION, _grid, sharey=True)
     drawn: list[Interval] = []
     for row in rows:
         trained = present(corpora, row.of(kept))
         evaluated = present(corpora, row.of(kept), "eval_corpus")
-        for axes, (metric, (title, colours)) in zip(row.axes[0], HEATMAPS.items(), strict=True):
+        for axes, (metric, (title, colours)) in zip(row.axes.flat, HEATMAPS.items(), strict=True):
             cells = seed_intervals(
                 row.of(kept).filter(pl.col("metric") == metric), ["corpus", "eval_corpus"]
             )
             _heatmap(axes, cells, trained, evaluated, colours)
-            axes.set_title(title)
+            axes.set_title(title if len(row.axes) == 1 else title.replace("\n", " "))
             drawn += cells.values()
-        row.axes[0, 0].set_ylabel("SAE trained on")
+        row.axes[0, 0].figure.supylabel("SAE trained on", fontsize=8)
         row.axes[0, 0].figure.supxlabel("evaluated on held-out text of", fontsize=8)
     note = describe(drawn).replace("95 % interval", "half-width of the 95 % interval")
     heading(figure, "How well SAEs rebuild their own and other corpora", f"cells: {note}")
     return figure
+
+
+def _grid(part: pl.DataFrame) -> Grid:
+    """Three panels beside each other, or above each other where their cells would be too narrow."""
+    trained = part["corpus"].n_unique()
+    if part["eval_corpus"].n_unique() <= SIDE_BY_SIDE:
+        return Grid(1, len(HEATMAPS), 1.4 + CELL * trained)
+    return Grid(len(HEATMAPS), 1, 0.5 + (0.8 + CELL * trained) * len(HEATMAPS))
 
 
 def _heatmap(

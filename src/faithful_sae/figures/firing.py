@@ -14,8 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from faithful_sae.figures.style import (
+    ACROSS,
     COMBINATION,
     NEUTRAL,
+    Grid,
+    across,
     canvas,
     corpus_lines,
     describe,
@@ -68,8 +71,8 @@ def fake_features(
 
     Left: share of latents active on more than `frequency` of the tokens of each random input, those
     of uniform ids that are not as frequent on held-out text, and the share so frequent on that
-    text. Middle: the fake feature ratio (uniform ids) against the frequency. Right: against the
-    activation above which a latent counts as active, absolute or a quantile of the latent's own
+    text. Second panel: the fake feature ratio (uniform ids) against the frequency. Third: against
+    the activation above which a latent counts as active, absolute or a quantile of the latent's own
     activations on text. Dashed: the ceiling that k active latents a token allow. Raises ValueError
     when the table was not measured at the cut.
     """
@@ -82,47 +85,61 @@ def fake_features(
             f"no fake features at frequency {frequency} and min_activation {min_activation}: "
             "add both to the grids that fake_features measures"
         )
-    height = max(2.6, 1 + 0.45 * len(present(corpora, table)))
-    figure, rows = canvas(table, COMBINATION, (1, 3), height, width_ratios=[1.5, 1, 1])
+
+    def grid(part: pl.DataFrame) -> Grid:
+        names = part["corpus"].n_unique()
+        beside = names <= ACROSS  # else the first panel is as tall as the others together
+        return Grid(1, 3, 1.3 + 0.36 * names) if beside else Grid(2, 2, 0.8 + 0.36 * names)
+
+    figure, rows = canvas(table, COMBINATION, grid)
     drawn: list[Interval] = []
     for row in rows:
-        left, middle, right = row.axes[0]
+        left, *others = row.axes.flat
+        upper, lower = others[0], others[-1]
+        left.get_gridspec().set_width_ratios([1.4, *[1] * (row.axes.shape[1] - 1)])
+        if len(row.axes) > 1:
+            others[1].remove()
+            left.set_subplotspec(left.get_gridspec()[:, 0])
         ceiling = row.of(ceilings).select("frequency", "value").unique().sort("frequency")
         drawn += _marks(left, row.of(headline), corpora)
         _ceiling(left, ceiling.filter(close_to("frequency", frequency))["value"].item())
         share = f"{100 * frequency:.3g} % of the tokens of"
         left.set_xlabel(f"share of latents active (> {min_activation:g})\non > {share}")
-        drawn += _curves(middle, row.of(table.filter(absolute_cut(min_activation))), corpora)
-        middle.plot(ceiling["frequency"], ceiling["value"], "--", color="black", linewidth=1)
-        middle.axvline(frequency, color=NEUTRAL, linewidth=0.6)
-        middle.set_xlabel("frequency cut,\nshare of uniform ids")
-        middle.set_ylabel("fake feature ratio")
-        right.set_ylabel("fake feature ratio")
-        drawn += _cuts(right, row.of(at_frequency), corpora, min_activation)
-        right.set_xlabel("activation cut: absolute,\nquantile of its own")
+        drawn += _curves(upper, row.of(table.filter(absolute_cut(min_activation))), corpora)
+        upper.plot(ceiling["frequency"], ceiling["value"], "--", color="black", linewidth=1)
+        upper.axvline(frequency, color=NEUTRAL, linewidth=0.6)
+        upper.set_xlabel("frequency cut,\nshare of uniform ids")
+        upper.set_ylabel("fake feature ratio")
+        lower.set_ylabel("fake feature ratio")
+        drawn += _cuts(lower, row.of(at_frequency), corpora, min_activation)
+        lower.set_xlabel("activation cut: absolute,\nquantile of its own")
     heading(figure, "Latents that fire often on random tokens", describe(drawn))
     keys = [
         Line2D([], [], color=NEUTRAL, linestyle="", marker=mark.marker, label=mark.label,
                markerfacecolor=NEUTRAL if mark.filled else "white")
-        for mark in MARKS
+        for mark in _used(table)
     ]  # fmt: skip
     ceiling_key = Line2D(
         [], [], color="black", linestyle="--", label="ceiling: k / (frequency · d_sae)"
     )
-    legend(figure, [*keys, ceiling_key], columns=2, where="outside lower left")
-    legend(figure, corpus_lines(corpora, table), columns=2, where="outside lower right")
+    legend(figure, [*keys, ceiling_key], columns=1, where="outside lower left")
+    legend(figure, corpus_lines(corpora, table), columns=3, where="outside lower right")
     return figure
 
 
+def _used(table: pl.DataFrame) -> list[Mark]:
+    """The marks that the table has values of: a study of known features has one random input."""
+    found = set(table.select("metric", "random_input").iter_rows())
+    return [mark for mark in MARKS if (mark.metric, mark.random_input) in found]
+
+
 def _marks(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Interval]:
-    names = present(corpora, table)
+    names, marks = present(corpora, table), _used(table)
     intervals = seed_intervals(table, ["corpus", "metric", "random_input"])
     drawn = []
-    for corpus, (lane, mark) in product(names, enumerate(MARKS)):
-        interval = intervals.get((corpus, mark.metric, mark.random_input))
-        if interval is None:  # a study of known features has one random input alone
-            continue
-        y = names.index(corpus) + 0.16 * (lane - (len(MARKS) - 1) / 2)
+    for corpus, (lane, mark) in product(names, enumerate(marks)):
+        interval = intervals[corpus, mark.metric, mark.random_input]
+        y = names.index(corpus) + 0.16 * (lane - (len(marks) - 1) / 2)
         colour = looks(corpora)[corpus].colour
         axes.errorbar(
             [interval.mean],
@@ -141,6 +158,7 @@ def _marks(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Inte
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # a mark at 0 stays in sight
+    axes.locator_params(axis="x", nbins=4)
     return drawn
 
 
@@ -160,7 +178,7 @@ def _curves(axes: Axes, table: pl.DataFrame, corpora: Sequence[str]) -> list[Int
     for corpus in present(corpora, ratios):
         curve = seed_intervals(ratios.filter(pl.col("corpus") == corpus), ["frequency"])
         mean, low, high, _ = zip(*curve.values(), strict=True)
-        draw_band(axes, [x for (x,) in curve], mean, low, high, looks(corpora)[corpus].colour)
+        draw_band(axes, [x for (x,) in curve], mean, low, high, looks(corpora)[corpus])
         drawn += curve.values()
     axes.set_xscale("log")
     # Linear near zero, so that a curve that reaches zero is seen to do so.
@@ -186,13 +204,13 @@ def _cuts(
             found = seed_intervals(of_kind.filter(pl.col("corpus") == corpus), ["level"])
             mean, low, high, _ = zip(*found.values(), strict=True)
             x = [first + i for i in range(len(levels))]
-            draw_band(axes, x, mean, low, high, looks(corpora)[corpus].colour)
+            draw_band(axes, x, mean, low, high, looks(corpora)[corpus])
             drawn += found.values()
     places = [*range(len(absolute)), *(len(absolute) + 0.5 + i for i in range(len(quantiles)))]
     names = [*(f"{level:g}" for level in absolute), *(f"{level:.0%}" for level in quantiles)]
     axes.set_xticks(places, names, rotation=90)
     axes.axvline(absolute.index(min_activation), color=NEUTRAL, linewidth=0.6)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # a ratio of 0 stays in sight
     return drawn
 
 
@@ -214,14 +232,19 @@ def firing_frequencies(
     table = table.filter(
         close_to("min_activation", min_activation), pl.col("corpus").is_in(corpora)
     )
-    names = present(corpora, table)
     lines = {name: look for name, look in LINES.items() if name in set(table["random_input"])}
     lowest = math.floor(table["log10_frequency"].min() or -1)  # type: ignore[arg-type]
     edges = np.linspace(lowest, 0, -lowest * 4 + 1)
     never = lowest * (1 + 0.08 * np.arange(4, 0, -1))  # places of those that never fire
-    figure, rows = canvas(table, COMBINATION, (1, len(names)), 2.4, sharey=True)
+    columns = across(table)
+
+    def grid(part: pl.DataFrame) -> Grid:
+        deep = math.ceil(part["corpus"].n_unique() / columns)
+        return Grid(deep, columns, 1.45 * deep + 0.4)
+
+    figure, rows = canvas(table, COMBINATION, grid, sharey=True)
     for row in rows:
-        for corpus, axes in panels(corpora, row.of(table), row.axes[0]):
+        for corpus, (axes,) in panels(corpora, row.of(table), row.axes):
             part = row.of(table).filter(pl.col("corpus") == corpus)
             colour = looks(corpora)[corpus].colour
             mean, low, high = _histogram(part, None, edges)
@@ -239,7 +262,7 @@ def firing_frequencies(
             axes.set_xticks([never.mean(), *ticks], ["never", *(f"{tick:.0f}" for tick in ticks)])
             axes.set_yscale("symlog", linthresh=1e-3)
             axes.set_ylim(bottom=0)
-        row.axes[0, 0].set_ylabel("share of latents")
+        row.axes[0, 0].figure.supylabel("share of latents", fontsize=8)
         row.axes[0, 0].figure.supxlabel(
             f"log10 of the share of tokens with activation > {min_activation:g}", fontsize=8
         )

@@ -14,9 +14,11 @@ from faithful_sae.figures.nulls import mark_nulls, note, null_marks, within_corp
 from faithful_sae.figures.style import (
     COMBINATION,
     NEUTRAL,
+    Grid,
     canvas,
     draw_interval,
     heading,
+    height,
     legend,
     looks,
     name_corpora,
@@ -53,7 +55,9 @@ def similarity_forms(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
     scale. A study of one seed has no pairs: its nulls stand alone.
     """
     within = within_corpora(similarity, corpora)
-    figure, rows = canvas(within, COMBINATION, (2, 3), 4.4, sharex=True)
+    figure, rows = canvas(
+        within, COMBINATION, lambda part: Grid(2, 3, height(part, 3.1, 4.6)), sharex=True
+    )
     drawn: list[Interval] = []
     for row in rows:
         table = row.of(within)
@@ -103,6 +107,6 @@ def _by_corpus(
     for x, corpus in enumerate(names):
         mark_nulls(axes, x + offset, table, corpus)
         if (corpus,) in intervals:
-            draw_interval(axes, x + offset, intervals[corpus,], *looks(corpora)[corpus], **look)
+            draw_interval(axes, x + offset, intervals[corpus,], looks(corpora)[corpus], **look)
     name_corpora(axes, names)
     return list(intervals.values())

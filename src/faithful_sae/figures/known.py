@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 from faithful_sae.figures.style import (
     MARKERS,
     NEUTRAL,
+    Grid,
+    Look,
     canvas,
     describe,
     draw_band,
@@ -67,7 +69,7 @@ def recovery(
     """
     named = {metric for pair in PANELS for metric in pair}
     shown = summary.filter(pl.col("corpus").is_in(corpora), pl.col("metric").is_in(named))
-    figure, rows = canvas(shown, PLACE, (2, 2), 5.0)
+    figure, rows = canvas(shown, PLACE, lambda _: Grid(2, 2, 5.0))
     drawn: list[Interval] = []
     for row in rows:
         of_place = row.of(ground_truth)
@@ -97,7 +99,7 @@ def _scatter(
         if metric == truth and x is not None:
             colour = looks(corpora)[corpus].colour
             axes.plot([x.low, x.high], [y.mean, y.mean], color=colour, linewidth=1)
-            draw_interval(axes, x.mean, y, colour, markers[sae])
+            draw_interval(axes, x.mean, y, Look(colour, markers[sae]))
             drawn += [x, y]
     return drawn
 
@@ -148,7 +150,7 @@ def fake_calls(
         pl.col("corpus").is_in(corpora), pl.col("metric").is_in(["truly_fake_ratio", *SCORES])
     )
     names = present(corpora, shown)
-    figure, rows = canvas(shown, PLACE, (2, 2), 4.8)
+    figure, rows = canvas(shown, PLACE, lambda _: Grid(2, 2, 4.8))
     drawn: list[Interval] = []
     for row in rows:
         _correlation_curves(row.axes[0, 1], row.of(ground_truth), frequency)
@@ -163,7 +165,8 @@ def fake_calls(
                 shift = (list(markers).index(sae) - (len(markers) - 1) / 2) * 0.8 / len(markers)
                 drawn.append(Interval(*interval))
                 x = names.index(corpus) + shift
-                draw_interval(axes, x, drawn[-1], looks(corpora)[corpus].colour, markers[sae])
+                look = Look(looks(corpora)[corpus].colour, markers[sae])
+                draw_interval(axes, x, drawn[-1], look)
             if metric in SCORES:
                 axes.axhline(0.5, linestyle=":", color="black", linewidth=1)
                 axes.set_ylim(-0.05, 1.05)
@@ -178,11 +181,12 @@ def fake_calls(
 
 def _correlation_curves(axes: Axes, ground_truth: pl.DataFrame, frequency: float) -> None:
     rows = ground_truth.filter(pl.col("measure") == "fake_feature_ratio").sort("frequency")
-    for (compared, words), colour in zip(COMPARED.items(), ("black", NEUTRAL), strict=True):
+    lines = (Look("black", ""), Look(NEUTRAL, "", "--"))
+    for (compared, words), look in zip(COMPARED.items(), lines, strict=True):
         curve = rows.filter(pl.col("compared") == compared)
         x, rho, low, high = (curve[name] for name in ("frequency", "value", "low", "high"))
-        draw_band(axes, x.to_list(), rho.to_list(), low.to_list(), high.to_list(), colour)
-        axes.lines[-1].set(label=words, linestyle="-" if compared == "all" else "--")
+        draw_band(axes, x.to_list(), rho.to_list(), low.to_list(), high.to_list(), look)
+        axes.lines[-1].set(label=words)
     axes.axhline(0, linestyle=":", color="black", linewidth=1)
     axes.axvline(frequency, color=NEUTRAL, linewidth=0.6)
     axes.set_xscale("log")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +21,13 @@ from faithful_sae.statistics import Interval, pair_interval, seed_interval
 # Okabe and Ito (2008), told apart with every common colour blindness; without the yellow, which
 # vanishes on white, and the black, which marks what belongs to no corpus.
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"]
-# Nine markers, so that colour and marker together tell 18 corpora apart.
+# Nine markers and three lines, so that colour and either of them tell 18 corpora apart.
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
+LINES: list[Any] = ["-", (0, (4, 1.5)), (0, (1.2, 1.2))]
 NEUTRAL = "#555555"
 WIDTH = 7.0  # inches: the text width of a journal page, so 8 pt stays 8 pt in print
+LINE = 0.165  # inches: a line of 8 pt text
+ACROSS = 4  # panels of corpora beside each other: more would be too narrow for their ticks
 
 # Corpora's names that fit across all panels: in characters side by side, in names if slanted by 30.
 CHARACTERS, NAMES = 72, 24
@@ -57,6 +60,15 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
+    line: Any = "-"
+
+
+class Grid(NamedTuple):
+    """The panels of one combination, and inches for all of them together."""
+
+    rows: int
+    columns: int
+    height: float
 
 
 class Row(NamedTuple):
@@ -72,9 +84,13 @@ class Row(NamedTuple):
 
 
 def looks(corpora: Sequence[str]) -> dict[str, Look]:
-    """Corpus -> colour and marker, fixed by its place in `corpora`."""
+    """Corpus -> colour, marker and line, fixed by its place in `corpora`."""
     return {
-        corpus: Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)])
+        corpus: Look(
+            PALETTE[i % len(PALETTE)],
+            MARKERS[i % len(MARKERS)],
+            LINES[i // len(PALETTE) % len(LINES)],
+        )
         for i, corpus in enumerate(corpora)
     }
 
@@ -85,43 +101,70 @@ def present(corpora: Sequence[str], table: pl.DataFrame, column: str = "corpus")
     return [corpus for corpus in corpora if corpus in found]
 
 
+def height(part: pl.DataFrame, few: float, many: float) -> float:
+    """Inches for panels that hold all corpora of `part`: `few` for two, up to `many` for twelve."""
+    share = (min(part["corpus"].n_unique(), 12) - 2) / 10
+    return few + (many - few) * max(share, 0)
+
+
+def across(table: pl.DataFrame) -> int:
+    """How many panels of one corpus each stand beside each other, full rows preferred."""
+    most = table["corpus"].n_unique()
+    return math.ceil(most / math.ceil(most / ACROSS))
+
+
 def panels(
-    corpora: Sequence[str], table: pl.DataFrame, axes: np.ndarray[Any, Any]
+    corpora: Sequence[str], table: pl.DataFrame, axes: np.ndarray[Any, Any], deep: int = 1
 ) -> Iterator[tuple[str, Any]]:
-    """A column of `axes` (of one row: a panel) for each corpus in `table`; the others are emptied.
+    """The `deep` panels above each other of each corpus in `table`; the others are emptied.
 
     A model or an SAE may be studied on some of the corpora alone.
     """
     names = present(corpora, table)
-    for unused in axes.T[len(names) :].flat:
+    columns = axes.shape[1]
+    stacks = axes.reshape(-1, deep, columns).swapaxes(1, 2).reshape(-1, deep)
+    for unused in stacks[len(names) :].flat:
         unused.set_axis_off()
-    yield from zip(names, axes.T, strict=False)
+    yield from zip(names, stacks, strict=False)
 
 
 def canvas(
-    table: pl.DataFrame, keys: list[str], shape: tuple[int, int], height: float, **share: Any
+    table: pl.DataFrame, keys: list[str], grid: Callable[[pl.DataFrame], Grid], **share: Any
 ) -> tuple[Figure, list[Row]]:
-    """A figure with `shape` panels for each combination of `keys` in `table`.
+    """A figure with panels for each combination of `keys` in `table`.
 
-    height: inches for each combination. Raises ValueError for a table without rows.
+    grid: rows of the table of one combination -> its panels; a control on two corpora needs less
+    room than a study of twelve. Combinations on the most corpora come first, then models on the
+    most, then by name: so controls stand last. Raises ValueError for a table without rows.
     """
     if table.is_empty():
         raise ValueError("nothing to draw: no row of the table is about a corpus of this study")
-    combinations = table.select(keys).unique().sort(keys)
-    width = max(WIDTH, 1.6 * shape[1])
-    figure = Figure(figsize=(width, height * combinations.height + 0.8), layout="constrained")
-    parts = figure.subfigures(combinations.height, 1, squeeze=False)[:, 0]
-    rows = []
-    for i, part in enumerate(parts):
-        where = combinations[i]
-        part.suptitle(" · ".join(where.row(0)), fontsize=8, color=NEUTRAL, parse_math=False)
-        rows.append(Row(where, part.subplots(*shape, squeeze=False, **share)))
+    named = [name for name in ("corpus", "corpus_b") if name in table.columns]
+    size = pl.struct(named).n_unique() if named else pl.len()
+    sizes = table.group_by(keys).agg(size=size)
+    sizes = sizes.with_columns(of_model=pl.col("size").max().over("model"))
+    falling = [True, True, *(False for _ in keys)]
+    combinations = sizes.sort("size", "of_model", *keys, descending=falling).select(keys)
+    rows = [Row(combinations[i], np.empty(0)) for i in range(combinations.height)]
+    grids = [grid(row.of(table)) for row in rows]
+    heights = [each.height for each in grids]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for i, (part, (down, beside, _)) in enumerate(zip(parts, grids, strict=True)):
+        title = " · ".join(rows[i].where.row(0))
+        part.suptitle(title, fontsize=8, color=NEUTRAL, parse_math=False)
+        rows[i] = Row(rows[i].where, part.subplots(down, beside, squeeze=False, **share))
     return figure, rows
 
 
 def heading(figure: Figure, title: str, *notes: str) -> None:
-    """Title in plain words, and under it what the marks are."""
+    """Title in plain words, and under it what the marks are, in room of their own."""
     figure.suptitle("\n".join([title, *notes]))
+    _make_room(figure, 1 + len(notes))
+
+
+def _make_room(figure: Figure, lines: int) -> None:
+    figure.set_figheight(figure.get_figheight() + LINE * (lines + 0.5))
 
 
 def describe(intervals: Iterable[Interval]) -> str:
@@ -171,12 +214,11 @@ def _require_one_value(distinct: int, part: pl.DataFrame, key: tuple[Any, ...]) 
         raise ValueError(f"several values for the same seed at {key}: gather every table once")
 
 
-def draw_interval(
-    axes: Axes, x: float, interval: Interval, colour: str, marker: str, **look: Any
-) -> None:
-    """Mean as a marker (none: only the bar) and the interval as a vertical bar with caps."""
+def draw_interval(axes: Axes, x: float, interval: Interval, look: Look, **more: Any) -> None:
+    """Mean as a marker and the interval as a vertical bar with caps."""
     reach = [[interval.mean - interval.low], [interval.high - interval.mean]]
-    axes.errorbar([x], [interval.mean], yerr=reach, color=colour, fmt=marker, capsize=2.5, **look)
+    style: dict[str, Any] = {"color": look.colour, "fmt": look.marker, "capsize": 2.5} | more
+    axes.errorbar([x], [interval.mean], yerr=reach, **style)
 
 
 def draw_band(
@@ -185,11 +227,11 @@ def draw_band(
     middle: Sequence[float],
     low: Sequence[float],
     high: Sequence[float],
-    colour: str,
+    look: Look,
 ) -> None:
     """A line with a band around it; the band is empty where its bounds are NaN."""
-    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, middle, color=colour)
+    axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+    axes.plot(x, middle, color=look.colour, linestyle=look.line)
 
 
 def name_corpora(axes: Axes, corpora: Sequence[str]) -> None:
@@ -209,18 +251,19 @@ def legend(
     columns: int = 5,
     where: Any = "outside lower center",
 ) -> None:
-    """A legend for all panels, below them."""
-    figure.legend(handles=handles, loc=where, ncols=min(columns, len(handles)))
+    """A legend for all panels, below them, in room of its own."""
+    figure.legend(handles=handles, loc=where, ncols=min(columns, len(handles)), handlelength=2.6)
+    _make_room(figure, math.ceil(len(handles) / columns))
 
 
 def corpus_lines(corpora: Sequence[str], table: pl.DataFrame, marker: bool = False) -> list[Artist]:
-    """Legend entries of the corpora that have rows in `table`."""
-    line: Any = {"linestyle": ""} if marker else {"marker": ""}
+    """Legend entries of the corpora that have rows in `table`, as lines or as markers."""
     return [
-        Line2D([], [], **{"color": look.colour, "marker": look.marker, "label": corpus} | line)
+        Line2D([], [], color=look.colour, label=corpus,
+               linestyle="" if marker else look.line, marker=look.marker if marker else "")
         for corpus, look in looks(corpora).items()
         if corpus in set(table["corpus"])
-    ]
+    ]  # fmt: skip
 
 
 def save(figure: Figure, pdf: Path, png: Path, dpi: int) -> None:
@@ -230,6 +273,9 @@ def save(figure: Figure, pdf: Path, png: Path, dpi: int) -> None:
     """
     dateless = {"CreationDate": None, "Creator": None, "Producer": None}
     with rc_context(STYLE):
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
+            figure.set_layout_engine(None)  # else savefig lays out and draws it twice, twice
         with written_whole(pdf) as temporary:
             figure.savefig(temporary, format="pdf", metadata=dateless)
         with written_whole(png) as temporary:

@@ -1,0 +1,28 @@
+"""What the field's tools call a place in a model."""
+
+from typing import NamedTuple
+
+from faithful_sae.models import hook_block
+
+
+class HookNames(NamedTuple):
+    """One place in three notations; mistaking one for another is off by a block, silently.
+
+    transformer_lens: of TransformerLens, SAELens and the paper; hidden_states: the index into
+    `transformers`' `hidden_states`; module: the module whose output it is, as sparsify names
+    folders (`layers.N` whatever the model calls its blocks: SAELens' reader of sparsify's files
+    knows no other).
+    """
+
+    transformer_lens: str
+    hidden_states: int
+    module: str
+
+
+def hook_names(hook: str) -> HookNames:
+    """The names of `resid_pre.L`, the input of block L: the output of block L - 1, or the
+    embeddings.
+    """
+    block = hook_block(hook)
+    module = f"layers.{block - 1}" if block else "embed_tokens"
+    return HookNames(f"blocks.{block}.hook_resid_pre", block, module)
