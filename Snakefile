@@ -16,6 +16,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/activations.smk"
 include: "workflow/rules/sae.smk"
+include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/ground_truth.smk"
 include: "workflow/rules/features.smk"
@@ -31,7 +32,7 @@ rule all:
     # The SAEs are results like the tables; they alone are not in the repository, so that a fresh
     # clone runs the study instead of finding its published tables done.
     input:
-        GATHERED["training"],
+        GATHERED.get("training", []),
         expand(
             "results/{study}/tables/{table}.csv", study=config["study"], table=TABLES
         ),

@@ -178,7 +178,7 @@ WRONG = [
     (
         "saes/small/learning",
         1,
-        r"saes.small.learning: unknown key; valid here: architecture, .*[a-z]\.$",
+        r"saes.small.learning: unknown key; valid here: source, architecture, .*[a-z]\.$",
     ),
     ("saes/small/batchsize", 1, r"saes.small.batchsize: unknown key; did you mean batch_size\?"),
     (
@@ -486,8 +486,8 @@ def test_the_schema_offers_exactly_the_readers_that_the_library_has():
 
 
 def test_the_schema_of_an_sae_has_exactly_the_fields_of_its_dataclass():
-    keys = properties("saes")["properties"]
-    trained = [name for name in keys if name not in ("corpora", "models")]
+    branch = properties("saes")["oneOf"][0]
+    trained = [name for name in branch["properties"] if name not in ("source", "corpora", "models")]
     assert trained == [f.name for f in fields(SAEConfig)]
     SAEConfig(**sae_entry(load(MINIMAL), "small"))
 

@@ -83,9 +83,17 @@ def test_pairs_are_latents_of_either_sae_whichever_has_fewer_alive():
     assert every.cosine.sum() == 3
 
 
-def test_saes_of_different_shapes_are_an_error():
-    with pytest.raises(ValueError, match="same d_sae and d_in"):
-        match_all(sae(rows(0)), sae(rows(0)[:4]))
+def test_saes_of_different_d_in_are_an_error():
+    with pytest.raises(ValueError, match="compare the same d_in"):
+        match_all(sae(rows(0)), sae(rows(0)[:, :2]))
+
+
+def test_every_latent_of_the_narrower_sae_has_a_partner_in_the_wider_one():
+    wide, narrow = sae(rows(0)), sae(rows(0)[[3, 1]])
+    for pairs in (*match_all(wide, narrow), *match_all(narrow, wide)):
+        assert pairs.cosine.tolist() == pytest.approx([1, 1])
+    assert match_all(wide, narrow).decoder.a.tolist() == [3, 1]
+    assert match_all(narrow, wide).decoder.b.tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])

@@ -17,6 +17,7 @@ from base64 import b64encode
 from itertools import combinations
 from pathlib import Path
 
+import audit_study
 import polars as pl
 import pytest
 import yaml
@@ -619,3 +620,11 @@ def test_a_second_snakemake_in_the_folder_is_refused_and_spoils_nothing(study):
     assert first.wait() == 0
     assert "cannot be locked" in second and "--unlock" in second and not second.endswith("exit 0")
     assert (study / "tests/tiny" / weights).read_bytes() == before
+
+
+def test_the_audit_of_the_readme_says_of_trained_saes_what_their_study_said(study, tmp_path):
+    audit_study.audit_instead_of_training(study, tmp_path / "copy")
+    output = snakemake(tmp_path / "copy", "--cores", "2", "--show-failed-logs")
+    assert output.endswith("exit 0"), output[-6000:]
+    assert not {"train_sae", "fetch_sae", "extract_activations"} & set(planned(output))
+    audit_study.check(study, tmp_path / "copy", output)

@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from faithful_sae.names import PRETRAINED
 from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.schema_errors import first_error, nearest
 
@@ -18,6 +19,7 @@ RESERVED = {
     **dict.fromkeys(RANDOM_INPUTS, "a random input of the fake-feature evaluation"),
     "between-corpora": "the folder of comparisons between corpora",
     "probing-baselines": "the folder of probes that depend on no corpus",
+    PRETRAINED: "SAEs that were trained elsewhere",
 }
 LISTS = [  # section, key that lists names, where these are entries
     ("models", "corpora", "corpora"),
@@ -57,12 +59,32 @@ def model_entry(config: Config, name: str) -> Config:
 
 def sae_entry(config: Config, name: str) -> Config:
     """The part of an SAE's entry that its training depends on: all but where it is studied."""
-    return _without(config["saes"][name], "corpora", "models")
+    return _without(config["saes"][name], "source", "corpora", "models")
+
+
+def trained(config: Config) -> Config:
+    """The entries of `saes` that this study trains."""
+    return {name: sae for name, sae in config["saes"].items() if sae["source"] == "trained"}
+
+
+def audited_model(config: Config, name: str) -> str:
+    """The model that a pretrained SAE reads: the one its entry names, else the only one studied.
+
+    Raises ConfigError when several models are studied and the entry names none.
+    """
+    studied = [model for model, entry in config["models"].items() if entry["hooks"]]
+    model: str | None = config["saes"][name]["model"]
+    if model is None and len(studied) != 1:
+        raise ConfigError(
+            f"saes.{name}.model: this study has {len(studied)} models with hooks "
+            f"({', '.join(studied) or 'none'}); name the one that the SAE reads."
+        )
+    return model or studied[0]
 
 
 def saes_of(config: Config, model: str) -> list[str]:
     """The SAEs that are trained on this model."""
-    return [s for s, entry in config["saes"].items() if model in (entry["models"] or [model])]
+    return [s for s, entry in trained(config).items() if model in (entry["models"] or [model])]
 
 
 def corpus_size_of(config: Config, model: str) -> Config:
@@ -93,10 +115,14 @@ def documents_to_sample(
 
 
 def corpora_of(config: Config, model: str, sae: str) -> list[str]:
-    """The corpora that SAEs of this model are trained and evaluated on: all that both allow."""
-    if sae not in saes_of(config, model):
+    """The corpora that SAEs of this model are trained and evaluated on: all that both allow.
+
+    A pretrained SAE is evaluated on all that its model is studied on.
+    """
+    entry = config["saes"][sae]
+    if entry["source"] == "trained" and sae not in saes_of(config, model):
         return []
-    lists = [config["models"][model]["corpora"], config["saes"][sae]["corpora"]]
+    lists = [config["models"][model]["corpora"], entry.get("corpora")]
     return [c for c in config["corpora"] if all(c in names for names in lists if names is not None)]
 
 
@@ -168,7 +194,8 @@ def _resolve(value: Any, schema: Config, whole: Config) -> Config:
         schema = whole["$defs"][name] | {k: v for k, v in schema.items() if k != "$ref"}
     if "oneOf" in schema and isinstance(value, dict):
         for branch in schema["oneOf"]:
-            if branch["properties"]["source"]["const"] == value.get("source"):
+            source = branch["properties"]["source"]  # its default makes a kind the usual one
+            if source["const"] == value.get("source", source.get("default")):
                 return dict(branch)
     return schema
 
@@ -195,6 +222,9 @@ def _check_references(config: Config, root: Path) -> None:
                     f"models.{name}.model: {model['model']} is itself random; name the model "
                     "whose architecture it has."
                 )
+    for name, sae in config["saes"].items():
+        if sae["source"] == "pretrained":
+            _check_pretrained(config, name, root)
     for section, key, kind in LISTS:
         for name, entry in config[section].items():
             for named in entry.get(key) or ():
@@ -214,7 +244,7 @@ def _check_references(config: Config, root: Path) -> None:
             )
     for name in config["tasks"].keys() & config["corpora"].keys():
         raise ConfigError(f"tasks.{name}: a corpus has this name too; choose another.")
-    for name, sae in config["saes"].items():
+    for name, sae in trained(config).items():
         if 0 < sae["training_tokens"] < sae["batch_size"]:
             raise ConfigError(
                 f"saes.{name}.training_tokens: {sae['training_tokens']} do not fill one batch of "
@@ -230,6 +260,32 @@ def _check_references(config: Config, root: Path) -> None:
             )
 
 
+def _check_pretrained(config: Config, name: str, root: Path) -> None:
+    """A pretrained SAE is at one place, on the hub or here, and reads a hook of the study."""
+    sae = config["saes"][name]
+    if (sae["path"] is None) == (sae["hub"] is None) or (sae["hub"] and not sae["revision"]):
+        raise ConfigError(
+            f"saes.{name}: name either the `path` of a folder or `hub` and `revision` of a "
+            "repository (with `folder`, where the SAE is not at its top)."
+        )
+    if sae["path"] is not None and not (root / sae["path"] / sae["folder"] / "cfg.json").exists():
+        raise ConfigError(
+            f"saes.{name}.path: {sae['path']} holds no cfg.json (in {root.absolute()})."
+        )
+    if sae["model"] is not None and sae["model"] not in config["models"]:
+        known = list(config["models"])
+        raise ConfigError(
+            f"saes.{name}.model: {sae['model']!r} is not under models{nearest(sae['model'], known)}"
+        )
+    model = audited_model(config, name)
+    hooks = config["models"][model]["hooks"]
+    if sae["hook"] not in hooks:
+        raise ConfigError(
+            f"saes.{name}.hook: {sae['hook']} is not among models.{model}.hooks "
+            f"({', '.join(hooks) or 'none'}); add it there, or name the hook it was trained at."
+        )
+
+
 def _check_known_features(config: Config) -> None:
     """A study of known features has neither a language model nor text, but a faithful corpus."""
     for section in ("models", "corpora"):
@@ -239,6 +295,10 @@ def _check_known_features(config: Config) -> None:
                     f"{section}.{name}.source: {entry['source']!r} is about a language model, but "
                     "this study is about known features; give each kind a study of its own."
                 )
+    for name in config["saes"].keys() - trained(config).keys():
+        raise ConfigError(
+            f"saes.{name}.source: a pretrained SAE reads a language model; remove it."
+        )
     if config["tasks"]:
         raise ConfigError("tasks: a model of known features reads no text; remove them.")
     if all(corpus["shift"] for corpus in config["corpora"].values()):

@@ -22,6 +22,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from faithful_sae.heldout import Heldout
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Shards
 
@@ -230,7 +231,7 @@ def firing_histogram(
 def fake_features_of_seeds(
     saes: Mapping[int, SAE],
     random: Mapping[str, Shards],
-    heldout: Shards,
+    heldout: Shards | Heldout,
     min_activation: float,
     frequency: float,
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:

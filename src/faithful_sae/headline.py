@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from faithful_sae.names import PRETRAINED
 from faithful_sae.random_inputs import UNIFORM
 
 PLACE = ["model", "hook", "sae"]
@@ -84,6 +85,7 @@ def headline(
                 pl.col("metric").is_in(RECONSTRUCTION_METRICS),
             )
         )
+        own.append(_each_text(kept))
         rebuilt = kept.filter(pl.col("metric").is_in(REBUILT_METRICS)).select(REBUILT.columns)
         foreign = _foreign(rebuilt, texts)
         own.append(_average(foreign.with_columns(metric=pl.format("{}:foreign", "metric"))))
@@ -139,6 +141,13 @@ def _foreign(rebuilt: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> pl.Da
     )
     on_outside = rebuilt.filter(pl.col("eval_corpus").is_in(outside))
     return on_outside.join(seen, on=["corpus", "eval_corpus"], how="anti")
+
+
+def _each_text(kept: pl.DataFrame) -> pl.DataFrame:
+    """Metrics of pretrained SAEs, which have no own corpus, on each text under its name."""
+    return kept.filter(
+        pl.col("corpus") == PRETRAINED, pl.col("metric").is_in(RECONSTRUCTION_METRICS)
+    ).with_columns(metric=pl.format("{}:on_{}", "metric", "eval_corpus"))
 
 
 def _average(table: pl.DataFrame) -> pl.DataFrame:

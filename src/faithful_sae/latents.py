@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from faithful_sae.heldout import Heldout
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Shards
 
@@ -40,7 +41,7 @@ class Encoded:
         return self.frequency > 0
 
 
-def encode(sae: SAE, heldout: Shards) -> Encoded:
+def encode(sae: SAE, heldout: Shards | Heldout) -> Encoded:
     """The SAE with its latents on the tokens that the shards' positions policy keeps."""
     parts = [
         sparse.csr_array(sae.encode(x).numpy())

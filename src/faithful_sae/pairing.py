@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from faithful_sae.matching import match, match_smaller
+from faithful_sae.matching import match_smaller
 from faithful_sae.sae import SAE
 
 
@@ -38,16 +38,17 @@ class Matched(NamedTuple):
 
 
 def match_all(a: SAE, b: SAE) -> Matched:
-    """Every latent of a with one of b, dead ones included.
+    """Every latent of the SAE with fewer of them with one of the other, dead ones included.
 
-    Raises ValueError for SAEs of different shapes or weights that are not finite.
+    Raises ValueError for SAEs of different d_in or weights that are not finite.
     """
-
-    def pairs(rows_a: Tensor, rows_b: Tensor) -> Pairs:
-        matching = match(rows_a, rows_b)
-        return Pairs(torch.arange(len(rows_a)), matching.partner, matching.cosine)
-
-    return Matched(pairs(a.W_dec, b.W_dec), pairs(a.W_enc.T, b.W_enc.T))
+    if a.d_in != b.d_in:
+        raise ValueError(
+            f"SAEs of d_in {a.d_in} and {b.d_in} share no space: compare the same d_in"
+        )
+    return match_alive(
+        a, b, torch.ones(a.d_sae, dtype=torch.bool), torch.ones(b.d_sae, dtype=torch.bool)
+    )
 
 
 def match_alive(a: SAE, b: SAE, alive_a: Tensor, alive_b: Tensor) -> Matched:

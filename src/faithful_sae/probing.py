@@ -76,7 +76,7 @@ def probe_saes(
 
 def probe_baselines(
     tasks: Mapping[str, Task],
-    shapes: Mapping[str, tuple[int, int]],
+    shapes: Mapping[str, tuple[float, int]],
     seeds: Sequence[int],
     sparse_k: Sequence[int],
     probe_seeds: Sequence[int],
@@ -101,13 +101,18 @@ def probe_baselines(
     return pl.concat(tables)
 
 
-def random_dictionary(centre: Tensor, expansion: int, k: int, seed: int) -> SAE:
+def shapes_of(saes: Mapping[str, SAE]) -> dict[str, tuple[float, int]]:
+    """(expansion, k) of SAEs whose shape no config states."""
+    return {name: (sae.d_sae / sae.d_in, sae.k) for name, sae in saes.items()}
+
+
+def random_dictionary(centre: Tensor, expansion: float, k: int, seed: int) -> SAE:
     """The SAE of this shape and seed as training would begin with it on text of this mean.
 
     Without a centre a third of its latents would never fire, and it would lose for that reason.
     """
     d_in = len(centre)
-    sae = SAE.untrained(d_in=d_in, d_sae=expansion * d_in, k=k, seed=seed)
+    sae = SAE.untrained(d_in=d_in, d_sae=round(expansion * d_in), k=k, seed=seed)
     sae.b_dec = centre
     return sae
 

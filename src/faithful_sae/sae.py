@@ -28,7 +28,8 @@ class SAE:
     and, once trained, those above one `threshold`, the expected smallest kept value.
 
     W_enc: [d_in, d_sae]; b_enc: [d_sae]; W_dec: [d_sae, d_in] with unit rows; b_dec: [d_in];
-    k: active latents per token; threshold: scalar, BatchTopK only.
+    k: active latents per token; threshold: scalar, or [d_sae] of an SAE that has one for each
+    latent (JumpReLU; of zeros: ReLU), None for TopK.
     """
 
     W_enc: Tensor
@@ -136,7 +137,9 @@ class SAE:
         if seal and seal != tensors_digest(tensors, _settings(config)):
             raise damage(folder / WEIGHTS, f"it and {CONFIG} are not what was written together")
         threshold = tensors.pop("threshold", None)
-        return cls(**tensors, k=config["k"], threshold=None if threshold is None else threshold[0])
+        if threshold is not None and bool((threshold == threshold[0]).all()):
+            threshold = threshold[0]  # BatchTopK has one for all latents
+        return cls(**tensors, k=config["k"], threshold=threshold)
 
 
 def _settings(config: dict[str, Any]) -> str:

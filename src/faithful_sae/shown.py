@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from faithful_sae.config import Config, ConfigError, corpora_of
+from faithful_sae.config import Config, ConfigError, corpora_of, trained
 from faithful_sae.schema_errors import nearest
 
 
@@ -32,7 +32,8 @@ def shown(config: Config) -> Shown:
     models = [name for name, model in config["models"].items() if model["hooks"]]
     model = _one_of("model", asked["model"], models, "models with hooks")
     hook = _one_of("hook", asked["hook"], config["models"][model]["hooks"], f"hooks of {model}")
-    saes = [name for name in config["saes"] if corpora_of(config, model, name)]
+    # The page shows what training on a corpus made; a study may have pretrained SAEs alone.
+    saes = [name for name in trained(config) or config["saes"] if corpora_of(config, model, name)]
     sae = _one_of("sae", asked["sae"], saes, f"SAEs studied on {model}")
     studied = corpora_of(config, model, sae)
     corpora = [

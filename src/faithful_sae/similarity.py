@@ -15,6 +15,7 @@ import polars as pl
 from torch import Tensor
 
 from faithful_sae.agreement import contribution_cka, correlations, matched_correlations, shifted
+from faithful_sae.heldout import Heldout
 from faithful_sae.latents import Encoded, encode
 from faithful_sae.nulls import activation_covariance, covariance_null, untrained_like
 from faithful_sae.pairing import (
@@ -150,7 +151,7 @@ def subspace_agreement(pair: Comparison) -> Rows:
 
 
 def similarity_of_seeds(
-    saes: Mapping[int, SAE], heldout: Shards, thresholds: Sequence[float]
+    saes: Mapping[int, SAE], heldout: Shards | Heldout, thresholds: Sequence[float]
 ) -> pl.DataFrame:
     """All pairs of seeds of one corpus, with the nulls of their similarity.
 
@@ -217,6 +218,30 @@ def similarity_of_corpora(
             place = {"corpus": corpus, "corpus_b": corpus_b, "null": "none"}
             rows = weight_similarity(pair, thresholds)
             frames.append(_table(rows, place | {"seed": seed, "seed_b": seed_b}))
+    return pl.concat(frames)
+
+
+def similarity_of_pretrained(
+    saes: Mapping[str, SAE], heldout: Heldout, thresholds: Sequence[float]
+) -> pl.DataFrame:
+    """All pairs of pretrained SAEs of one model and hook, nulls "none" and "permuted".
+
+    They are read at one place, so their decoder rows are directions in one space and their latents
+    fire on common tokens; more they need not share. Of two widths every latent of the narrower SAE
+    is matched, and ratios are shares of these. The other nulls are about one SAE and stand where a
+    single seed's do: `similarity_of_seeds`.
+
+    saes: by name. A pair stands under both names, so that each SAE's rows are complete. Columns
+    sae, corpus_b (the other's name), seed, seed_b (0), null, latents, metric, threshold, value.
+    """
+    encoded = {name: encode(sae, heldout) for name, sae in saes.items()}
+    frames = []
+    for number, (a, b) in enumerate(combinations(saes, 2)):
+        rows = _trained_pair(compare(encoded[a], encoded[b]), thresholds, number)
+        for null, some in rows.items():
+            for sae, other in ((a, b), (b, a)):
+                place = {"sae": sae, "corpus_b": other, "null": null}
+                frames.append(_table(some, place | {"seed": 0, "seed_b": 0}))
     return pl.concat(frames)
 
 

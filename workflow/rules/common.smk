@@ -41,6 +41,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from faithful_sae.checksums import file_digest, read_json
 from faithful_sae.config import (
+    audited_model,
     check_model,
     corpora_of,
     corpus_size_of,
@@ -48,11 +49,14 @@ from faithful_sae.config import (
     model_entry,
     sae_entry,
     saes_of,
+    trained,
 )
 from faithful_sae.devices import gpus
 from faithful_sae.digest import folder_stamp, script_digest
+from faithful_sae.names import PRETRAINED
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
 from faithful_sae.shown import shown
+from faithful_sae.verdicts import suspicions
 
 try:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -88,6 +92,7 @@ localrules:
     fetch_archive,
     fetch_model,
     fetch_dataset,
+    fetch_sae,
     link_model,
     describe_model,
     summarise,
@@ -103,6 +108,13 @@ onstart:
     for name in {known.name for known in workflow.rules}:
         if forced.forceall or name in forced.forcerun:
             shutil.rmtree(Path("state", name), ignore_errors=True)
+
+
+onsuccess:
+    for suspicion in suspicions(
+        Path("results", config["study"], "tables/audit.csv")
+    ):
+        logger.warning(f"Suspect: {suspicion}.")
 
 
 def code_digest(rule):
@@ -138,8 +150,24 @@ STUDIED = [
     {"model": model, "hook": hook, "sae": sae, "corpus": corpus}
     for model in MODELS
     for hook in config["models"][model]["hooks"]
-    for sae in SAES
+    for sae in sources("saes", "trained")
     for corpus in corpora_of(config, model, sae)
+]
+# An SAE that was trained elsewhere takes the place of one seed, of a corpus that is not here.
+AUDITED = [
+    {
+        "model": audited_model(config, sae),
+        "hook": config["saes"][sae]["hook"],
+        "sae": sae,
+        "corpus": PRETRAINED,
+    }
+    for sae in sources("saes", "pretrained")
+]
+# Where text is read: by a pretrained SAE all that its model is studied on.
+READ = STUDIED + [
+    group | {"corpus": corpus}
+    for group in AUDITED
+    for corpus in corpora_of(config, group["model"], group["sae"])
 ]
 
 
@@ -184,7 +212,7 @@ def source_files(section):
 
 
 def outside_files():
-    """All that the study was given: wheels, data sets and files read, models as they were loaded."""
+    """All that the study was given: wheels, data sets and files read, models and SAEs as loaded."""
     models, texts = config["models"], config["corpora"] | config["tasks"]
     entries = [*models.values(), *texts.values()]
     hub = [*sources("corpora", "hub"), *sources("tasks", "hub")]
@@ -193,6 +221,7 @@ def outside_files():
         *{text["path"]: None for text in texts.values() if "path" in text},
         *(f"resources/datasets/{c}@{texts[c]['revision']}" for c in hub),
         *(model_folder(None, model) for model in LANGUAGE_MODELS),
+        *map(pretrained_folder, sources("saes", "pretrained")),
     ]
 
 
@@ -230,6 +259,48 @@ def activations(split, corpus="{corpus}"):
         f"results/{{study}}/{{model}}/{corpus}/{{hook}}/{split}/shard{shard}.parquet"
         for shard in range(shard_count(split))
     ]
+
+
+SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
+
+
+def saes(wildcards):
+    """The SAEs of all seeds of a group."""
+    return expand(SAE, seed=seeds(wildcards), allow_missing=True)
+
+
+def seeds(wildcards):
+    """The seeds of an SAE; a pretrained one has the place of the first."""
+    return [0] if config["saes"][wildcards.sae]["source"] == "pretrained" else SEEDS
+
+
+def heldout(wildcards, corpus=None):
+    """Held-out activations of an SAE's corpus; of every corpus where its own is not here."""
+    corpus = corpus or wildcards.corpus
+    texts = config["models"][wildcards.model]["corpora"] or CORPORA
+    return [
+        path
+        for text in (texts if corpus == PRETRAINED else [corpus])
+        for path in activations("heldout", text)
+    ]
+
+
+def pretrained_revision(sae):
+    """What pins the files of a pretrained SAE: a commit, or a local folder's stamp."""
+    entry = config["saes"][sae]
+    return entry["revision"] or folder_stamp(Path(entry["path"]))
+
+
+def pretrained_folder(sae):
+    """Where the files of a pretrained SAE are."""
+    path = config["saes"][sae]["path"]
+    return path or f"resources/saes/{sae}@{pretrained_revision(sae)}"
+
+
+def audited_at(wildcards):
+    """The pretrained SAEs of one model and hook."""
+    place = {"model": wildcards.model, "hook": wildcards.hook}
+    return [group["sae"] for group in AUDITED if place.items() <= group.items()]
 
 
 def known_features(wildcards):
@@ -271,18 +342,20 @@ def random_input_texts(wildcards):
 
 def compared(wildcards):
     """The corpora whose SAEs, of one model and kind, are evaluated on each other's text."""
+    if config["saes"][wildcards.sae]["source"] == "pretrained":
+        return [PRETRAINED]
     return corpora_of(config, wildcards.model, wildcards.sae)
 
 
-def gathered(table, **instead):
-    """Paths of one table of everything that is studied.
+def gathered(table, groups, **instead):
+    """Paths of one table of groups such as STUDIED.
 
     `table`: the end of its path, after the corpus; `instead`: what stands in the corpus' place.
     """
     return sorted(
         {
             path
-            for group in STUDIED
+            for group in groups
             for path in expand(
                 "results/{study}/{model}/{corpus}/" f"{table}.parquet",
                 study=config["study"],
@@ -346,7 +419,7 @@ def caption(name):
 wildcard_constraints:
     study=re.escape(config["study"]),
     model=one_of(config["models"]),
-    corpus=one_of([*CORPORA, *TASKS, *RANDOM_INPUTS]),
+    corpus=one_of([*CORPORA, *TASKS, *RANDOM_INPUTS, PRETRAINED]),
     hook=one_of(HOOKS),
     sae=one_of(SAES),
     seed=one_of(map(str, SEEDS)),

@@ -4,15 +4,13 @@ IN   results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/ and activations
 OUT  one tidy Parquet per job, below results/{study}/{model}/{corpus}/{hook}/{sae}/
 """
 
-SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
-
 
 rule reconstruction:
     # {corpus} is the corpus evaluated on; the SAEs of all training corpora are evaluated at once,
     # so that the model's own pass over the text is made once.
     input:
         saes=lambda wildcards: expand(
-            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+            SAE, corpus=compared(wildcards), seed=seeds(wildcards), allow_missing=True
         ),
         contexts="results/{study}/{model}/{corpus}/heldout.parquet",
         activations=activations("heldout"),
@@ -31,7 +29,7 @@ rule reconstruction:
         gpu=1,
     params:
         saes=lambda wildcards: [
-            (c, seed) for c in compared(wildcards) for seed in SEEDS
+            (c, seed) for c in compared(wildcards) for seed in seeds(wildcards)
         ],
         positions=config["positions"],
         ce_tokens=lookup(dpath="evaluations/reconstruction/ce_tokens", within=config),
@@ -42,8 +40,8 @@ rule reconstruction:
 
 rule similarity:
     input:
-        saes=expand(SAE, seed=SEEDS, allow_missing=True),
-        activations=activations("heldout"),
+        saes=saes,
+        activations=heldout,
     output:
         "results/{study}/{model}/{corpus}/{hook}/{sae}/similarity.parquet",
     log:
@@ -51,11 +49,11 @@ rule similarity:
     benchmark:
         "results/logs/similarity/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
     wildcard_constraints:
-        corpus=one_of(CORPORA),
+        corpus=one_of([*CORPORA, PRETRAINED]),
     conda:
         "../../envs/torch.yaml"
     params:
-        seeds=SEEDS,
+        seeds=seeds,
         positions=config["positions"],
         thresholds=lookup(dpath="evaluations/similarity/thresholds", within=config),
         code=code_digest("similarity"),
@@ -66,7 +64,7 @@ rule similarity:
 rule similarity_between_corpora:
     input:
         saes=lambda wildcards: expand(
-            SAE, corpus=compared(wildcards), seed=SEEDS, allow_missing=True
+            SAE, corpus=compared(wildcards), seed=seeds(wildcards), allow_missing=True
         ),
         activations=lambda wildcards: [
             path
@@ -83,7 +81,7 @@ rule similarity_between_corpora:
         "../../envs/torch.yaml"
     params:
         saes=lambda wildcards: [
-            (c, seed) for c in compared(wildcards) for seed in SEEDS
+            (c, seed) for c in compared(wildcards) for seed in seeds(wildcards)
         ],
         corpora=compared,
         positions=config["positions"],
@@ -95,9 +93,9 @@ rule similarity_between_corpora:
 
 rule fake_features:
     input:
-        saes=expand(SAE, seed=SEEDS, allow_missing=True),
+        saes=saes,
         random=[path for name in RANDOM_INPUTS for path in activations("heldout", name)],
-        heldout=activations("heldout"),
+        heldout=heldout,
     output:
         fake_features="results/{study}/{model}/{corpus}/{hook}/{sae}/fake_features.parquet",
         # One row per latent: too large to gather.
@@ -108,11 +106,11 @@ rule fake_features:
     benchmark:
         "results/logs/fake_features/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
     wildcard_constraints:
-        corpus=one_of(CORPORA),
+        corpus=one_of([*CORPORA, PRETRAINED]),
     conda:
         "../../envs/torch.yaml"
     params:
-        seeds=SEEDS,
+        seeds=seeds,
         random_inputs=RANDOM_INPUTS,
         positions=config["positions"],
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
@@ -126,7 +124,7 @@ rule fake_features:
 
 rule probing:
     input:
-        saes=expand(SAE, seed=SEEDS, allow_missing=True),
+        saes=saes,
         examples=expand(
             "results/{study}/{model}/{task}/examples.parquet",
             task=TASKS,
@@ -140,11 +138,11 @@ rule probing:
     benchmark:
         "results/logs/probing/{study}/{model}/{corpus}/{hook}/{sae}.tsv"
     wildcard_constraints:
-        corpus=one_of(CORPORA),
+        corpus=one_of([*CORPORA, PRETRAINED]),
     conda:
         "../../envs/torch.yaml"
     params:
-        seeds=SEEDS,
+        seeds=seeds,
         tasks=TASKS,
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),
@@ -156,6 +154,14 @@ rule probing:
 
 rule probing_baselines:
     input:
+        # The shape of a pretrained SAE stands in its files alone.
+        pretrained=lambda wildcards: expand(
+            SAE,
+            sae=audited_at(wildcards),
+            corpus=PRETRAINED,
+            seed=0,
+            allow_missing=True,
+        ),
         examples=expand(
             "results/{study}/{model}/{task}/examples.parquet",
             task=TASKS,
@@ -176,6 +182,7 @@ rule probing_baselines:
             sae: (config["saes"][sae]["expansion"], config["saes"][sae]["k"])
             for sae in saes_of(config, wildcards.model)
         },
+        pretrained=audited_at,
         tasks=TASKS,
         positions=config["positions"],
         k=lookup(dpath="evaluations/probing/k", within=config),

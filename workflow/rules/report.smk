@@ -6,28 +6,40 @@ OUT  results/{study}/tables/{table}.csv, SHA256SUMS
      results/{study}/config.json, ro-crate-metadata.json   what the study was made from and by
 """
 
+# Pretrained SAEs with another one at their hook.
+PAIRED = [
+    a
+    for a in AUDITED
+    for b in AUDITED
+    if a != b and a["model"] == b["model"] and a["hook"] == b["hook"]
+]
+
 # What each table is gathered from; SUMMARIES are made from these.
 GATHERED = {
-    "activation_statistics": gathered("{hook}/activation_statistics"),
-    "training": gathered("{hook}/{sae}/seed{seed}/training"),
+    "activation_statistics": gathered("{hook}/activation_statistics", READ),
     "similarity": [
-        *gathered("{hook}/{sae}/similarity"),
-        *gathered("{hook}/{sae}/similarity", corpus="between-corpora"),
+        *gathered("{hook}/{sae}/similarity", STUDIED + AUDITED),
+        *gathered("{hook}/{sae}/similarity", STUDIED, corpus="between-corpora"),
+        *gathered("{hook}/similarity", PAIRED),
     ],
-    "fake_features": gathered("{hook}/{sae}/fake_features"),
-    "firing_histogram": gathered("{hook}/{sae}/firing_histogram"),
+    "fake_features": gathered("{hook}/{sae}/fake_features", STUDIED + AUDITED),
+    "firing_histogram": gathered("{hook}/{sae}/firing_histogram", STUDIED + AUDITED),
 }
+if STUDIED:
+    GATHERED["training"] = gathered("{hook}/{sae}/seed{seed}/training", STUDIED)
+if AUDITED:
+    GATHERED["audit"] = gathered("{hook}/{sae}/audit", AUDITED)
 if LANGUAGE_MODELS:
-    GATHERED["corpus_statistics"] = gathered("corpus_statistics")
-    GATHERED["first_tokens"] = gathered("first_tokens")
-    GATHERED["norms"] = gathered("{hook}/norms")
-    GATHERED["reconstruction"] = gathered("{hook}/{sae}/reconstruction")
+    GATHERED["corpus_statistics"] = gathered("corpus_statistics", READ)
+    GATHERED["first_tokens"] = gathered("first_tokens", READ)
+    GATHERED["norms"] = gathered("{hook}/norms", READ)
+    GATHERED["reconstruction"] = gathered("{hook}/{sae}/reconstruction", READ)
 else:
-    GATHERED["recovery"] = gathered("{hook}/{sae}/recovery")
+    GATHERED["recovery"] = gathered("{hook}/{sae}/recovery", STUDIED)
 if TASKS:
     GATHERED["probing"] = [
-        *gathered("{hook}/{sae}/probing"),
-        *gathered("{hook}/probing", corpus="probing-baselines"),
+        *gathered("{hook}/{sae}/probing", STUDIED + AUDITED),
+        *gathered("{hook}/probing", READ, corpus="probing-baselines"),
     ]
 SUMMARIES = [
     "summary",
@@ -35,6 +47,7 @@ SUMMARIES = [
     *(["dose_response", "claims"] if LANGUAGE_MODELS else ["ground_truth"]),
 ]
 TABLES = [*GATHERED, *SUMMARIES]
+REPORTED = [*SUMMARIES, *(["audit"] if AUDITED else [])]
 # The outside texts that each corpus holds; a model's writing holds none.
 WRITTEN = sources("corpora", "faithful", "written_by")
 WRITTEN += [corpus for corpus in CORPORA if config["corpora"][corpus].get("shift") == 0]
@@ -49,7 +62,7 @@ TEXTS = {
 # Controls are no evidence on the paper's claims: a studied model's random twin, an untrained SAE.
 EVIDENCE = {
     "models": [m for m in MODELS if config["models"][m].get("model") not in MODELS],
-    "saes": [sae for sae in SAES if config["saes"][sae]["training_tokens"]],
+    "saes": [name for name, sae in trained(config).items() if sae["training_tokens"]],
 }
 COMPARABLE = LANGUAGE_MODELS and EVIDENCE["saes"] and any(map(TEXTS.get, CORPORA[1:]))
 FIGURES = [
@@ -61,16 +74,17 @@ FIGURES = [
     "fake_features",
     "firing_frequencies",
     *(["probing", "sparse_probing"] if TASKS else []),
-    *(["differences"] if len(CORPORA) > 1 else []),
-    *(["dose_response"] if LANGUAGE_MODELS else []),
+    *(["differences"] if STUDIED and len(CORPORA) > 1 else []),
+    *(["dose_response"] if STUDIED and LANGUAGE_MODELS else []),
     *(["claims"] if COMPARABLE else []),
     *(["first_tokens", "norms"] if LANGUAGE_MODELS else []),
-    "training_curves",
+    *(["training_curves"] if STUDIED else []),
 ]
 # Where the report shows a figure or table, and what it says there.
 SHOWN = {
     "claims": ("Findings", "the paper's claims, one by one"),
     "summary": ("Findings", "every headline metric"),
+    "audit": ("Findings", "is each pretrained SAE used as it was trained"),
     "differences": ("Findings", "the first corpus minus each other"),
     "dose_response": ("Findings", "metrics against the surprise gap"),
     "ground_truth": ("Findings", "what is measured against what is true"),
@@ -95,7 +109,11 @@ rule summarise:
     input:
         **GATHERED,
     output:
-        **{table: f"results/{{study}}/tables/{table}.csv" for table in GATHERED},
+        **{
+            table: f"results/{{study}}/tables/{table}.csv"
+            for table in GATHERED
+            if table not in REPORTED
+        },
         **{
             table: report(
                 f"results/{{study}}/tables/{table}.csv",
@@ -103,7 +121,7 @@ rule summarise:
                 category=SHOWN[table][0],
                 labels={"shows": SHOWN[table][1], "as": "table"},
             )
-            for table in SUMMARIES
+            for table in REPORTED
         },
         sums="results/{study}/tables/SHA256SUMS",
     log:
@@ -146,7 +164,7 @@ rule draw_figures:
     conda:
         "../../envs/plot.yaml"
     params:
-        corpora=CORPORA,
+        corpora=CORPORA + ([PRETRAINED] if AUDITED else []),
         figures=FIGURES,
         dpi=lookup(dpath="figures/dpi", within=config),
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),

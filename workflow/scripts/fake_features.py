@@ -7,6 +7,7 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 from pathlib import Path
 
 from faithful_sae.fake_features import fake_features_of_seeds
+from faithful_sae.heldout import Heldout
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import with_coordinates, write_parquet
@@ -17,7 +18,7 @@ random = {
     name: Shards([Path(path)], positions)
     for name, path in zip(params.random_inputs, snakemake.input.random, strict=True)
 }
-heldout = Shards([Path(path) for path in snakemake.input.heldout], positions)
+heldout = Heldout([Shards([Path(path)], positions) for path in snakemake.input.heldout])
 fake_features, firing_frequencies, firing_histogram = fake_features_of_seeds(
     {
         seed: SAE.load(Path(weights).parent)

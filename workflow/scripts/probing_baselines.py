@@ -6,11 +6,16 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
 from pathlib import Path
 
-from faithful_sae.probing import probe_baselines, read_tasks
+from faithful_sae.probing import probe_baselines, read_tasks, shapes_of
+from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+pretrained = {
+    name: SAE.load(Path(weights).parent)
+    for name, weights in zip(params.pretrained, snakemake.input.pretrained, strict=True)
+}
 table = probe_baselines(
     read_tasks(
         params.tasks,
@@ -18,7 +23,7 @@ table = probe_baselines(
         snakemake.input.activations,
         Positions(**params.positions),
     ),
-    params.dictionaries,
+    params.dictionaries | shapes_of(pretrained),
     params.seeds,
     params.k,
     params.probe_seeds,

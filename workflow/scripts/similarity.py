@@ -6,18 +6,20 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
 from pathlib import Path
 
+from faithful_sae.heldout import Heldout
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.similarity import similarity_of_seeds
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+positions = Positions(**params.positions)
 table = similarity_of_seeds(
     {
         seed: SAE.load(Path(weights).parent)
         for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
     },
-    Shards([Path(path) for path in snakemake.input.activations], Positions(**params.positions)),
+    Heldout([Shards([Path(path)], positions) for path in snakemake.input.activations]),
     params.thresholds,
 )
 corpus = {"corpus_b": snakemake.wildcards.corpus}

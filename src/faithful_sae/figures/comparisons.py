@@ -137,7 +137,7 @@ def dose_response(
         part = row.axes[0, 0].figure
         part.supxlabel("size of the corpus' surprise gap (nats/token)", fontsize=8)
     heading(figure, "SAEs against how surprising their corpus is to the model", describe(drawn))
-    legend(figure, corpus_lines(corpora, marker=True))
+    legend(figure, corpus_lines(corpora, shown, marker=True))
     return figure
 
 

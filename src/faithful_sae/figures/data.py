@@ -139,7 +139,7 @@ def norms(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
         row.axes[0, 0].set_ylabel("norm of the activation")
         row.axes[0, 0].figure.supxlabel("position in the context (0 = start)", fontsize=8)
     heading(figure, "Activation norm by position: attention sinks stand out")
-    legend(figure, corpus_lines(corpora))
+    legend(figure, corpus_lines(corpora, table))
     return figure
 
 
@@ -165,7 +165,7 @@ def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
             axes.set_ylim(bottom=0)
         row.axes[0, 0].figure.supxlabel("training tokens", fontsize=8)
     heading(figure, "Training of the SAEs, by corpus", describe_range(table))
-    legend(figure, corpus_lines(corpora))
+    legend(figure, corpus_lines(corpora, table))
     return figure
 
 

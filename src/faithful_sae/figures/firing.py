@@ -123,7 +123,7 @@ def fake_features(
         [], [], color="black", linestyle="--", label="ceiling: k / (frequency · d_sae)"
     )
     legend(figure, [*keys, ceiling_key], columns=1, where="outside lower left")
-    legend(figure, corpus_lines(corpora), columns=3, where="outside lower right")
+    legend(figure, corpus_lines(corpora, table), columns=3, where="outside lower right")
     return figure
 
 

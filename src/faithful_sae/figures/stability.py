@@ -79,7 +79,7 @@ def shared_features(
             axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # a null of 0 stays in sight
     heading(figure, "Do SAEs of different seeds find the same latents?", note(drawn))
     pair = Line2D([], [], color=NEUTRAL, marker=".", linestyle="", label="one pair of seeds")
-    other = Line2D([], [], **BETWEEN, label="with SAEs of the other corpora")
+    other = Line2D([], [], **BETWEEN, label="with SAEs of other training")
     keys = [*([pair] if drawn else []), *([other] if every.height > within.height else [])]
     legend(figure, [*keys, *null_marks(within)], columns=3)
     return figure
@@ -89,7 +89,8 @@ def _corpus_marks(
     axes: Axes, summary: pl.DataFrame, similarity: pl.DataFrame, corpora: Sequence[str]
 ) -> list[Interval]:
     within = within_corpora(similarity, corpora)
-    between = similarity.filter(pl.col("corpus") != pl.col("corpus_b"))
+    apart = pl.col("corpus") != pl.col("corpus_b")
+    between = similarity.filter(apart, pl.col("null") == "none")
     names = present(corpora, within)
     drawn = []
     for x, corpus in enumerate(names):

@@ -256,12 +256,13 @@ def legend(
     _make_room(figure, math.ceil(len(handles) / columns))
 
 
-def corpus_lines(corpora: Sequence[str], marker: bool = False) -> list[Artist]:
-    """Legend entries of the corpora, as lines or as markers."""
+def corpus_lines(corpora: Sequence[str], table: pl.DataFrame, marker: bool = False) -> list[Artist]:
+    """Legend entries of the corpora that have rows in `table`, as lines or as markers."""
     return [
         Line2D([], [], color=look.colour, label=corpus,
                linestyle="" if marker else look.line, marker=look.marker if marker else "")
         for corpus, look in looks(corpora).items()
+        if corpus in set(table["corpus"])
     ]  # fmt: skip
 
 

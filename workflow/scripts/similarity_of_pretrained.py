@@ -1,0 +1,27 @@
+"""Compare the pretrained SAEs of one model and hook."""
+
+import sys
+
+sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
+
+from pathlib import Path
+
+from faithful_sae.heldout import Heldout
+from faithful_sae.names import PRETRAINED
+from faithful_sae.sae import SAE
+from faithful_sae.shards import Positions, Shards
+from faithful_sae.similarity import similarity_of_pretrained
+from faithful_sae.tidy import with_coordinates, write_parquet
+
+params = snakemake.params
+positions = Positions(**params.positions)
+table = similarity_of_pretrained(
+    {
+        name: SAE.load(Path(weights).parent)
+        for name, weights in zip(params.saes, snakemake.input.saes, strict=True)
+    },
+    Heldout([Shards([Path(path)], positions) for path in snakemake.input.heldout]),
+    params.thresholds,
+)
+coordinates = dict(snakemake.wildcards.items()) | {"corpus": PRETRAINED}
+write_parquet(with_coordinates(table, coordinates), Path(snakemake.output[0]))
