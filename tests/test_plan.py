@@ -195,6 +195,14 @@ def test_what_nobody_knows_is_said_once_and_costs_a_start():
     assert "UNKNOWN models.other: its shape is unknown before it is here; fetch it alone" in text
 
 
+def test_an_sae_trained_elsewhere_has_no_known_cost_and_stops_no_plan():
+    audit = study()
+    audit.config["saes"] = {"theirs": {"source": "pretrained", "hook": "resid_pre.3"}}
+    with pytest.raises(Unknown, match="saes.theirs: trained elsewhere"):
+        cost("fake_features", AT | {"corpus": "pretrained", "sae": "theirs"}, audit)
+    assert cost("probing_baselines", AT, audit).flops >= 0
+
+
 def test_downloads_are_counted_where_their_size_is_known():
     hub = {"source": "hub", "hub": "a/c", "revision": "0" * 40}
     corpora = {"own": hub | {"files": ["x.parquet"]}, "code": hub | {"files": ["y.parquet"]}}

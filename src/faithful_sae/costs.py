@@ -240,7 +240,7 @@ def _probes(saes: list[str], at: Wildcards, study: Study) -> Cost:
     documents = sum(task["examples"] for task in config["tasks"].values())
     tokens = sum(study.tokens(model, task, "examples") for task in config["tasks"])
     fits = PROBE_FLOPS * documents * study.d_in(model) * seeds * draws * len(saes)
-    d_sae = max(study.d_sae(model, sae) for sae in saes)
+    d_sae = max((study.d_sae(model, sae) for sae in saes), default=0)
     return Cost(
         tokens=tokens * seeds * len(saes),
         flops=fits + sum(study.encode(model, sae, tokens * seeds) for sae in saes),

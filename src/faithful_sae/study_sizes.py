@@ -73,7 +73,11 @@ class Study(NamedTuple):
         return int(corpus_size_of(self.config, model)["context_length"])
 
     def d_sae(self, model: str, sae: str) -> int:
-        return int(self.config["saes"][sae]["expansion"]) * self.d_in(model)
+        """Raises Unknown for an SAE that was trained elsewhere."""
+        entry = self.config["saes"][sae]
+        if entry["source"] == "pretrained":
+            raise Unknown(f"saes.{sae}: trained elsewhere, its width is not counted on.")
+        return int(entry["expansion"]) * self.d_in(model)
 
     def tokens(self, model: str, corpus: str, split: str) -> float:
         """Tokens of the contexts of a split, or of a task, with their start tokens."""
