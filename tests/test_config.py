@@ -526,3 +526,12 @@ def test_the_schema_of_known_features_has_exactly_the_fields_of_their_dataclass(
     assert [*branch] == ["source", *(f.name for f in fields(KnownFeatures)), "hooks", "corpora"]
     model = model_entry(load(KNOWN), "known")
     KnownFeatures(**{k: v for k, v in model.items() if k != "source"})
+
+
+def test_a_model_folder_without_a_model_is_named(tmp_path):
+    (tmp_path / "mine").mkdir()
+    config = changed("models/base", {"source": "path", "path": "mine", "hooks": ["resid_pre.1"]})
+    with pytest.raises(ConfigError, match="models.base.path: mine holds no config.json"):
+        load_config(config, SCHEMA, tmp_path)
+    (tmp_path / "mine/config.json").write_text("{}")
+    load_config(config, SCHEMA, tmp_path)

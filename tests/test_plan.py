@@ -195,6 +195,13 @@ def test_what_nobody_knows_is_said_once_and_costs_a_start():
     assert "UNKNOWN models.other: its shape is unknown before it is here; fetch it alone" in text
 
 
+def test_no_more_tokens_are_counted_than_are_held_out():
+    few = cost("corpus_statistics", AT, study())
+    assert few.tokens == study().tokens("base", "own", "heldout") < 1_000
+    asked = {"corpus_statistics": {"tokens": 20}}
+    assert cost("corpus_statistics", AT, study(evaluations=asked)).tokens == 20
+
+
 def test_an_sae_trained_elsewhere_has_no_known_cost_and_stops_no_plan():
     audit = study()
     audit.config["saes"] = {"theirs": {"source": "pretrained", "hook": "resid_pre.3"}}

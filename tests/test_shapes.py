@@ -80,3 +80,7 @@ def test_what_is_here_is_read_here_and_a_random_twin_is_shaped_like_its_model(tm
     assert {name: shape.blocks for name, shape in shapes.items()} == {
         "local": 3, "twin": 3, "listed": 4, "fetched": 5,
     }  # fmt: skip
+
+
+def test_models_of_known_features_have_no_shape():
+    assert known_shapes({"known": {"source": "known_features"}}, {}, {}) == {}

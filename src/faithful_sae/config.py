@@ -214,6 +214,12 @@ def _check_references(config: Config, root: Path) -> None:
             if entry["source"] == "path" and not (root / entry["path"]).exists():
                 where = "" if Path(entry["path"]).is_absolute() else f" in {root.absolute()}"
                 raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist{where}.")
+            if section == "models" and entry["source"] == "path":
+                if not (root / entry["path"] / "config.json").exists():
+                    raise ConfigError(
+                        f"models.{name}.path: {entry['path']} holds no config.json; name a folder "
+                        "that transformers opens (config, safetensors, tokenizer)."
+                    )
     for name, model in config["models"].items():
         if model["source"] == "random_like":
             base = config["models"][model["model"]]

@@ -102,7 +102,8 @@ def _random_tokens(at: Wildcards, study: Study) -> Cost:
 
 def _corpus_statistics(at: Wildcards, study: Study) -> Cost:
     shape, length = study.shape(at["model"]), study.context_length(at["model"])
-    tokens = study.config["evaluations"]["corpus_statistics"]["tokens"]
+    asked = study.config["evaluations"]["corpus_statistics"]["tokens"]
+    tokens = min(asked, study.tokens(at["model"], at["corpus"], "heldout"))
     weights = study.weights(at["model"])
     return Cost(
         MODEL,
@@ -168,11 +169,12 @@ def _reconstruction(at: Wildcards, study: Study) -> Cost:
     config, model, shape = study.config, at["model"], study.shape(at["model"])
     corpora, seeds = corpora_of(config, model, at["sae"]), len(config["seeds"])
     length, hook = study.context_length(model), _depth(at)
-    read = config["evaluations"]["reconstruction"]["ce_tokens"] + length / 2  # in whole contexts
+    heldout = study.tokens(model, at["corpus"], "heldout")
+    asked = config["evaluations"]["reconstruction"]["ce_tokens"] + length / 2  # in whole contexts
+    read = min(asked, heldout)
     # Under the policy: untouched, zero, mean, every SAE; on all positions only SAEs of this text.
     runs = 2 * 3 + len(corpora) * seeds + seeds
     above = shape.forward(shape.blocks - hook, length) + 2.0 * shape.head
-    heldout = study.tokens(model, at["corpus"], "heldout")
     encoded = 2 * len(corpora) * seeds * heldout
     parameters = 2 * study.d_in(model) * study.d_sae(model, at["sae"])
     saes = 4.0 * parameters * len(corpora) * seeds

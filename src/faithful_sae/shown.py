@@ -32,7 +32,7 @@ def shown(config: Config) -> Shown:
     models = [name for name, model in config["models"].items() if model["hooks"]]
     model = _one_of("model", asked["model"], models, "models with hooks")
     hook = _one_of("hook", asked["hook"], config["models"][model]["hooks"], f"hooks of {model}")
-    # The page shows what training on a corpus made; a study may have pretrained SAEs alone.
+    # The page shows what training on a corpus made; of pretrained SAEs alone it is refused later.
     saes = [name for name in trained(config) or config["saes"] if corpora_of(config, model, name)]
     sae = _one_of("sae", asked["sae"], saes, f"SAEs studied on {model}")
     studied = corpora_of(config, model, sae)

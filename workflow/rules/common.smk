@@ -374,6 +374,10 @@ def shown_features(table):
             raise WorkflowError(
                 "features: known features have no tokens to look at; this page is of language models."
             )
+        if not STUDIED:
+            raise WorkflowError(
+                "features: this study trains no SAE; the page shows what training on a corpus made."
+            )
         return expand(
             "results/{study}/{model}/{corpus}/{hook}/{sae}/features/{table}.parquet",
             study=config["study"],
@@ -390,6 +394,10 @@ def exports(wildcards):
     if KNOWN:
         raise WorkflowError(
             "export: this study is about known features, which no other tool has a model of."
+        )
+    if not STUDIED:
+        raise WorkflowError(
+            "export: this study trains no SAE; pretrained ones are where they came from."
         )
     study = f"results/{config['study']}/export"
     saes = {

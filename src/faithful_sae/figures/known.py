@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import polars as pl
@@ -114,7 +115,8 @@ def _correlations(ground_truth: pl.DataFrame, measure: str, truth: str, frequenc
     for compared, words in COMPARED.items():
         part = rows.filter(pl.col("compared") == compared)
         for value, low, high in part.select("value", "low", "high").iter_rows():
-            lines.append(f"{words}: ρ {value:.2f} [{low:.2f}, {high:.2f}]")
+            interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+            lines.append(f"{words}: ρ {value:.2f}{interval}")
     return "\n".join(lines)
 
 
