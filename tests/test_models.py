@@ -30,7 +30,9 @@ def check(folder: Path, **changes: Any) -> None:
     asked |= changes
     config = {
         "models": {"tiny": {"hooks": asked["hooks"]}, "other": {"hooks": ["resid_pre.99"]}},
-        "saes": asked["saes"],
+        "saes": {
+            name: {"source": "trained", "models": None} | sae for name, sae in asked["saes"].items()
+        },
         "corpus_size": {"context_length": asked["context_length"]},
     }
     check_model(config, describe(folder) | {"entry": model_entry(config, "tiny")})
