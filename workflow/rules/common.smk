@@ -29,7 +29,8 @@ def repository():
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             packed, files = f"{temporary}/files.tar", f"{temporary}/files"
             clone.git.archive(folder.name, "src", "workflow", output=packed)
-            shutil.unpack_archive(packed, files, filter="data")
+            # No `filter`: Python 3.11.2 lacks it, and git packs no path that leads out of the folder.
+            shutil.unpack_archive(packed, files)
             with suppress(OSError):  # another job has just laid them out
                 os.rename(files, folder)
     return folder
