@@ -28,7 +28,9 @@ RATTLER = "py-rattler==0.28.0"
 SNAKEMAKES_OWN = {"jsonschema", "packaging"}
 # The tiny study has none of these: they need a network, belong to known features, or have no env.
 NOT_TINY = {"fetch_archive", "fetch_model", "fetch_dataset", "convert_gguf"}
-NOT_TINY |= {"draw_activations", "recovery", "plan"}
+NOT_TINY |= {"draw_activations", "recovery", "plan", "features", "feature_facts"}
+NOT_TINY |= {"export_sae", "export_corpus"}
+NOT_TINY |= {"fetch_sae", "import_sae", "audit_sae", "similarity_of_pretrained"}
 pytestmark = pytest.mark.workflow
 
 
