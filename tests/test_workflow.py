@@ -624,7 +624,12 @@ def test_a_second_snakemake_in_the_folder_is_refused_and_spoils_nothing(study):
     locks = study / "tests/tiny/.snakemake/locks"
     while first.poll() is None and not list(locks.glob("*")):
         time.sleep(0.05)
-    second = snakemake(study, weights, "-R", "train_sae", "--cores", "1")
+    # The first stands still while the second starts, or it could be done, and its lock gone, before.
+    first.send_signal(signal.SIGSTOP)
+    try:
+        second = snakemake(study, weights, "-R", "train_sae", "--cores", "1")
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert first.wait() == 0
     assert "cannot be locked" in second and "--unlock" in second and not second.endswith("exit 0")
     assert (study / "tests/tiny" / weights).read_bytes() == before
