@@ -64,7 +64,7 @@ def test_frequencies_do_not_depend_on_the_batches(monkeypatch):
     whole = frequencies_of([x], 0.0, 0.5)
     for size in (1, 4, 22):
         assert torch.equal(frequencies_of(x.split(size), 0.0, 0.5), whole)
-    monkeypatch.setattr("faithful_sae.fake_features.ENCODE_TOKENS", 5)
+    monkeypatch.setattr("faithful_sae.firing.ENCODE_TOKENS", 5)
     assert torch.equal(frequencies_of([x], 0.0, 0.5), whole)
 
 

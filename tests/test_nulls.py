@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from faithful_sae.matching import match
-from faithful_sae.nulls import activation_covariance, covariance_null, untrained_like
-from faithful_sae.sae import SAE
+from faithful_sae.nulls import activation_covariance, covariance_null
 
 
 def rows(seed: int, n: int, d: int) -> Tensor:
@@ -70,12 +69,3 @@ def test_the_covariance_null_does_not_depend_on_the_axes():
 def test_a_matrix_that_is_no_covariance_is_an_error(matrix):
     with pytest.raises(ValueError, match="not symmetric positive semi-definite"):
         covariance_null(torch.tensor(matrix), 4, 0)
-
-
-def test_an_untrained_sae_has_the_shape_and_the_mean_of_the_trained_one_and_random_directions():
-    trained = SAE(rows(0, 4, 8), torch.ones(8), rows(1, 8, 4), rows(2, 1, 4)[0], k=3)
-    fresh = untrained_like(trained, 5)
-    start = SAE.untrained(d_in=4, d_sae=8, k=3, seed=5)
-    assert torch.equal(fresh.W_dec, start.W_dec) and torch.equal(fresh.W_enc, start.W_enc)
-    assert torch.equal(fresh.b_dec, trained.b_dec) and not fresh.b_enc.any()
-    assert fresh.k == 3

@@ -17,9 +17,7 @@ from faithful_sae.probing import (
     probe_baselines,
     probe_features,
     probe_saes,
-    random_dictionary,
 )
-from faithful_sae.sae import SAE
 
 D_IN = 4
 
@@ -214,12 +212,3 @@ def test_the_centre_is_the_mean_over_the_tokens_of_all_tasks():
     tasks = {"t": task(0, documents=9), "u": task(1, documents=30)}
     every = torch.cat([tasks["t"].activations, tasks["u"].activations])
     assert torch.allclose(mean_activation(tasks.values()), every.mean(0), atol=1e-6)
-
-
-def test_the_random_dictionary_is_the_centred_untrained_sae_of_its_seed():
-    centre = torch.tensor([1.0, -2.0, 3.0, 0.5])
-    made, same, other = (random_dictionary(centre, 3, 2, seed) for seed in (7, 7, 8))
-    plain = SAE.untrained(d_in=4, d_sae=12, k=2, seed=7)
-    assert torch.equal(made.W_dec, plain.W_dec) and torch.equal(made.b_dec, centre)
-    assert torch.equal(made.W_enc, same.W_enc) and not torch.equal(made.W_dec, other.W_dec)
-    assert torch.equal(made.decode(torch.zeros(1, 12)), centre[None])

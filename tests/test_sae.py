@@ -140,3 +140,20 @@ def test_the_seed_alone_decides_an_untrained_sae():
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
+
+
+def test_about_a_mean_an_untrained_sae_has_that_mean_and_the_directions_of_its_seed():
+    mean = torch.tensor([1.0, -2.0, 3.0, 0.5])
+    about, plain = (
+        SAE.untrained_about(mean, d_sae=12, k=2, seed=7),
+        SAE.untrained(d_in=4, d_sae=12, k=2, seed=7),
+    )
+    assert torch.equal(about.W_dec, plain.W_dec) and torch.equal(about.W_enc, plain.W_enc)
+    assert torch.equal(about.b_dec, mean) and not about.b_enc.any() and about.k == 2
+
+
+def test_about_a_mean_an_untrained_sae_takes_that_mean_for_nothing():
+    mean = torch.tensor([1.0, -2.0, 3.0, 0.5])
+    about = SAE.untrained_about(mean, d_sae=12, k=2, seed=7)
+    assert not about.encode(mean[None]).any()
+    assert torch.equal(about.decode(torch.zeros(1, 12)), mean[None])

@@ -6,7 +6,7 @@ default study's own jobs); they are the same on every machine, whose rates `plan
 
 from collections.abc import Callable
 
-from faithful_sae.config import corpora_of, corpus_size_of, documents_to_sample, saes_of
+from faithful_sae.entries import corpora_of, corpus_size_of, documents_to_sample, saes_of
 from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.study_sizes import LIBRARIES, MODEL, PLAIN, TORCH, Cost, Study, Unknown
 

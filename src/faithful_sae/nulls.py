@@ -1,4 +1,4 @@
-"""Dictionaries that share nothing but what chance, the data or the architecture give them."""
+"""Dictionaries that share nothing but the covariance of the activations."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ import torch
 from torch import Tensor
 
 from faithful_sae.matching import match
-from faithful_sae.sae import SAE
-
-
-def untrained_like(sae: SAE, seed: int) -> SAE:
-    """What training of an SAE of this shape starts from: random directions about the data's mean.
-
-    The mean is taken as the trained b_dec. Without it, the same few latents nearest to the mean
-    would fire on every token.
-    """
-    fresh = SAE.untrained(d_in=sae.d_in, d_sae=sae.d_sae, k=sae.k, seed=seed)
-    fresh.b_dec = sae.b_dec
-    return fresh
 
 
 def covariance_null(covariance: Tensor, n: int, seed: int) -> Tensor:

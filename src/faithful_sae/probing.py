@@ -95,7 +95,9 @@ def probe_baselines(
             tables.append(_at(table, seed=None, task=name, sae=""))
         for sae, (expansion, k) in shapes.items():
             for seed in seeds:
-                latents = pooled_latents(task, random_dictionary(centre, expansion, k, seed))
+                d_sae = round(expansion * len(centre))
+                start = SAE.untrained_about(centre, d_sae=d_sae, k=k, seed=seed)
+                latents = pooled_latents(task, start)
                 table = probe_features("random_dictionary", latents, task, draws, sparse_k)
                 tables.append(_at(table, seed=seed, task=name, sae=sae))
     return pl.concat(tables)
@@ -104,17 +106,6 @@ def probe_baselines(
 def shapes_of(saes: Mapping[str, SAE]) -> dict[str, tuple[float, int]]:
     """(expansion, k) of SAEs whose shape no config states."""
     return {name: (sae.d_sae / sae.d_in, sae.k) for name, sae in saes.items()}
-
-
-def random_dictionary(centre: Tensor, expansion: float, k: int, seed: int) -> SAE:
-    """The SAE of this shape and seed as training would begin with it on text of this mean.
-
-    Without a centre a third of its latents would never fire, and it would lose for that reason.
-    """
-    d_in = len(centre)
-    sae = SAE.untrained(d_in=d_in, d_sae=round(expansion * d_in), k=k, seed=seed)
-    sae.b_dec = centre
-    return sae
 
 
 def mean_activation(tasks: Collection[Task]) -> Tensor:

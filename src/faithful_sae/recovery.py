@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from faithful_sae.fake_features import FREQUENCIES, firing_frequencies, firings
+from faithful_sae.fake_features import FREQUENCIES
+from faithful_sae.firing import firing_frequencies, firings
 from faithful_sae.headline import RECOVERED_THRESHOLD
 from faithful_sae.known_features import KnownFeatures
 from faithful_sae.latents import encode

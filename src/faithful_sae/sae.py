@@ -55,6 +55,17 @@ class SAE:
         W_dec /= W_dec.norm(dim=1, keepdim=True)
         return cls(W_dec.T.contiguous(), torch.zeros(d_sae), W_dec, torch.zeros(d_in), k)
 
+    @classmethod
+    def untrained_about(cls, mean: Tensor, *, d_sae: int, k: int, seed: int) -> Self:
+        """What training of this shape and seed starts from on activations of this mean, [d_in].
+
+        Without the mean, the same few latents nearest to it would fire on every token, and a third
+        of all never.
+        """
+        sae = cls.untrained(d_in=len(mean), d_sae=d_sae, k=k, seed=seed)
+        sae.b_dec = mean
+        return sae
+
     def encode(self, x: Tensor) -> Tensor:
         """Latents [n, d_sae] of activations x [n, d_in], zero where inactive."""
         latents = linear(x - self.b_dec, self.W_enc.T, self.b_enc).relu_()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from faithful_sae.config import Config, ConfigError, corpora_of, trained
+from faithful_sae.entries import Config, ConfigError, corpora_of, trained
 from faithful_sae.schema_errors import nearest
 
 

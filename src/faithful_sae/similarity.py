@@ -17,7 +17,7 @@ from torch import Tensor
 from faithful_sae.agreement import contribution_cka, correlations, matched_correlations, shifted
 from faithful_sae.heldout import Heldout
 from faithful_sae.latents import Encoded, encode
-from faithful_sae.nulls import activation_covariance, covariance_null, untrained_like
+from faithful_sae.nulls import activation_covariance, covariance_null
 from faithful_sae.pairing import (
     Matched,
     Pairs,
@@ -164,7 +164,13 @@ def similarity_of_seeds(
     """
     covariance = activation_covariance(heldout.batches())
     encoded = {seed: encode(sae, heldout) for seed, sae in saes.items()}
-    untrained = cache(lambda seed: encode(untrained_like(saes[min(saes)], seed), heldout))
+
+    @cache
+    def untrained(seed: int) -> Encoded:
+        first = saes[min(saes)]  # its b_dec is taken for the mean of the data
+        start = SAE.untrained_about(first.b_dec, d_sae=first.d_sae, k=first.k, seed=seed)
+        return encode(start, heldout)
+
     frames = []
     # A single seed has no pair, but its nulls can still be drawn.
     pairs = list(combinations(sorted(saes), 2)) or [(seed, seed) for seed in saes]

@@ -7,8 +7,8 @@ repeat those of other modules are held together with them by tests/test_plan.py.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from faithful_sae.config import corpus_size_of
 from faithful_sae.disk import row_bytes
+from faithful_sae.entries import corpus_size_of
 from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.shapes import COMPUTED, Shape
 

@@ -7,8 +7,9 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 from pathlib import Path
 
 from faithful_sae.checksums import write_json
-from faithful_sae.config import check_model, model_entry
+from faithful_sae.config import check_model
 from faithful_sae.disk import require_disk_for_study
+from faithful_sae.entries import model_entry
 from faithful_sae.prepare import describe_model
 
 facts = describe_model(

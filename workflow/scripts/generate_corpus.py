@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from faithful_sae.checksums import read_json
-from faithful_sae.config import documents_to_sample
 from faithful_sae.contexts import shard_of
 from faithful_sae.corpus import write_samples
+from faithful_sae.entries import documents_to_sample
 from faithful_sae.models import load_model
 from faithful_sae.sampling import sample_documents
 from faithful_sae.state import State
