@@ -1,7 +1,9 @@
-"""Tiny models of several families, and the tiny tokenizer: random, offline, made once."""
+"""Tiny models of several families, the tiny tokenizer, the finished tiny study: each made once."""
 
+import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from repository import copy_repository
+from tiny_study import snakemake
 
 from faithful_sae.models import load_tokenizer
 from faithful_sae.prepare import randomize
@@ -156,3 +160,50 @@ def random_contexts() -> list[np.ndarray]:
     generator = np.random.default_rng(0)
     lengths = [5, 12, 2, 9, 12, 7, 3]
     return [np.r_[0, generator.integers(2, VOCABULARY, n - 1)].astype(np.int32) for n in lengths]
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which the tiny study has been run, for `study` to copy.
+
+    The first process that asks runs it, for all; another waits meanwhile.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the processes share
+    repository, done = folder / "study", folder / "study.done"
+    with open(folder / "study.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(repository, ignore_errors=True)
+            repository.mkdir()
+            copy_repository(repository)
+            output = snakemake(repository, "--cores", "2", "--show-failed-logs")
+            assert output.endswith("exit 0"), output[-8000:]
+            done.touch()
+    return repository
+
+
+@pytest.fixture(scope="module")
+def study(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished tiny study in a copy of the repository that a file's tests may edit and run."""
+    repository = tmp_path_factory.mktemp("repository")
+    shutil.copytree(finished_study, repository, symlinks=True, dirs_exist_ok=True)
+    return repository
+
+
+@pytest.fixture
+def edit(study: Path) -> Iterator[Callable[[str, str, str], None]]:
+    """Replace text in a file of the copy for the length of one test."""
+    saved: dict[Path, str] = {}
+
+    def replace(name: str, old: str, new: str) -> None:
+        path = study / name
+        text = path.read_text()
+        assert old in text
+        saved.setdefault(path, text)
+        path.write_text(text.replace(old, new, 1))
+
+    yield replace
+    for path, text in saved.items():
+        path.write_text(text)

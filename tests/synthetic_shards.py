@@ -7,10 +7,24 @@ from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from faithful_sae import shards
 from faithful_sae.state import State
+
+LENGTHS = [7, 5, 9, 16, 3, 11, 8, 2, 13, 6]
+N, D_IN = sum(LENGTHS), 3
+
+
+def rows_of(n: int = N, d_in: int = D_IN) -> Tensor:
+    """Activations that differ in every row and are exact in every dtype: row i holds i."""
+    return torch.arange(n, dtype=torch.float32)[:, None].repeat(1, d_in)
+
+
+def numbers(batch: Tensor) -> list[int]:
+    """Which rows of `rows_of` a batch holds."""
+    return [int(value) for value in batch[:, 0]]
 
 
 def contexts_of(lengths: list[int]) -> pa.Table:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faithful_sae.config import documents_to_sample
 from faithful_sae.contexts import Document, Sample, digest, is_heldout
 from faithful_sae.corpus import (
     Corpus,
@@ -23,6 +22,7 @@ from faithful_sae.corpus import (
     write_samples,
     written_documents,
 )
+from faithful_sae.entries import documents_to_sample
 from faithful_sae.state import State
 
 START = 0

@@ -15,19 +15,8 @@ import matplotlib
 import numpy as np
 import polars as pl
 import pytest
-from figure_tables import (
-    CORPORA,
-    NAMES,
-    OF_EVALUATIONS,
-    OF_KNOWN,
-    SEEDS,
-    draw_figure,
-    norms,
-    reconstruction,
-    summarised,
-    tables,
-    words_of,
-)
+from drawn_figures import NAMES, OF_EVALUATIONS, OF_KNOWN, draw_figure, words_of
+from figure_tables import CORPORA, SEEDS, norms, reconstruction, summarised, tables
 
 from faithful_sae import figures
 from faithful_sae.figures.style import PALETTE, describe, looks
@@ -169,7 +158,7 @@ SAVE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import figure_tables as t
+import drawn_figures as t
 out = Path(sys.argv[2])
 t.figures.save(t.draw_figure("first_tokens"), out / "a.pdf", out / "a.png", 60)
 """

@@ -4,7 +4,8 @@ import math
 
 import polars as pl
 import pytest
-from figure_tables import CORPORA, corpus_statistics, draw_figure, intervals_of, tables, tidy_table
+from drawn_figures import draw_figure, intervals_of
+from figure_tables import CORPORA, corpus_statistics, tables, tidy_table
 
 from faithful_sae import comparisons, figures
 

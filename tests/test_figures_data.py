@@ -1,7 +1,7 @@
 """Figures on corpora, activations and training carry the numbers of their tables."""
 
 import pytest
-from figure_tables import draw_figure, line_over
+from drawn_figures import draw_figure, line_over
 
 from faithful_sae.corpus_statistics import FIRST_TOKENS as TABLE_TOKENS
 from faithful_sae.figures.data import FIRST_TOKENS

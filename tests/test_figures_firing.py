@@ -1,7 +1,8 @@
 """Figures on firing latents carry the numbers of their tables."""
 
 import pytest
-from figure_tables import CORPORA, CUT, GRID, draw_figure, fake_features, line_over
+from drawn_figures import draw_figure, line_over
+from figure_tables import CORPORA, CUT, GRID, fake_features
 
 from faithful_sae import figures
 from faithful_sae.statistics import seed_interval

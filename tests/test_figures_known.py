@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
-from figure_tables import CORPORA, draw_figure, intervals_of, line_over, summary_of_known
+from drawn_figures import draw_figure, intervals_of, line_over
+from figure_tables import CORPORA, summary_of_known
 
 
 def test_recovery_draws_both_intervals_and_says_both_correlations():

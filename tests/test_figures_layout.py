@@ -6,17 +6,16 @@ import matplotlib
 import numpy as np
 import polars as pl
 import pytest
+from drawn_figures import draw_figure, words_of
 from figure_tables import (
     CORPORA,
     CUT,
     corpus_statistics,
-    draw_figure,
     fake_features,
     norms,
     reconstruction,
     tables,
     tidy_table,
-    words_of,
 )
 
 from faithful_sae import comparisons, figures

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from figure_tables import CORPORA, draw_figure, intervals_of, line_over, lines_over, probing
+from drawn_figures import draw_figure, intervals_of, line_over, lines_over
+from figure_tables import CORPORA, probing
 
 from faithful_sae import figures
 from faithful_sae.statistics import seed_interval

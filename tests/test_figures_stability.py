@@ -6,19 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from figure_tables import (
-    CORPORA,
-    SEEDS,
-    SIMILARITY,
-    draw_figure,
-    intervals_of,
-    level_of,
-    line_over,
-    nulls_at,
-    similarity,
-    tables,
-    words_of,
-)
+from drawn_figures import draw_figure, intervals_of, line_over, nulls_at, words_of
+from figure_tables import CORPORA, SEEDS, SIMILARITY, level_of, similarity, tables
 
 from faithful_sae.figures.style import looks
 from faithful_sae.sae import SAE

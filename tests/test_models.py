@@ -12,7 +12,8 @@ import torch
 from conftest import FAMILIES, family_config, make_model
 from safetensors.torch import load_file
 
-from faithful_sae.config import ConfigError, check_model, model_entry
+from faithful_sae.config import check_model
+from faithful_sae.entries import ConfigError, model_entry
 from faithful_sae.models import blocks, encode, load_model, load_tokenizer
 from faithful_sae.prepare import convert_gguf, describe_model, randomize
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_config import MINIMAL, load
+from configs import MINIMAL, load
 
-from faithful_sae.config import (
+from faithful_sae.config import check_model
+from faithful_sae.entries import (
     ConfigError,
-    check_model,
     corpora_of,
     corpus_size_of,
     model_entry,
@@ -87,3 +87,15 @@ def test_the_paper_has_seven_models_with_one_sae_each_of_the_widths_it_names():
     }
     # "Dead" is 5 batches without firing.
     assert all(sae["dead_after"] == 5 * sae["batch_size"] for sae in config["saes"].values())
+
+
+def test_corpora_are_those_that_model_and_sae_both_allow_in_the_order_of_the_study():
+    config = load(MINIMAL)
+    assert corpora_of(config, "base", "small") == ["own", "other", "films", "mixed"]
+    config["models"]["base"]["corpora"] = ["mixed", "own", "films"]
+    assert corpora_of(config, "base", "small") == ["own", "films", "mixed"]
+    config["saes"]["small"]["corpora"] = ["films", "other", "own"]
+    assert corpora_of(config, "base", "small") == ["own", "films"]
+    # Where something is studied changes neither the model's facts nor a trained SAE.
+    assert model_entry(config, "base") == model_entry(load(MINIMAL), "base")
+    assert sae_entry(config, "small") == sae_entry(load(MINIMAL), "small")

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from faithful_sae.config import ConfigError, audited_model, corpora_of, load_config, trained
+from faithful_sae.config import load_config
+from faithful_sae.entries import ConfigError, audited_model, corpora_of, trained
 from faithful_sae.figures.stability import shared_features
 from faithful_sae.headline import headline
 from faithful_sae.heldout import Heldout

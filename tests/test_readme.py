@@ -1,6 +1,7 @@
-"""The numbers in the README are those of the committed tables; run as a script, prints them."""
+"""The README's numbers are those of the committed tables (run as a script, prints them)."""
 
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -243,6 +244,16 @@ def test_published_results_are_those_of_the_study_as_it_is_configured(file):
     assert summary["seeds"].max() == len(config["seeds"])
     probed = set(summary["metric"].str.extract("^probing_accuracy:(.*)").drop_nulls())
     assert probed == set(config.get("tasks", {}))
+
+
+def test_readme_commands_exist():
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"^make (\w+)", readme, flags=re.M)):
+        assert f"\n{target}:" in makefile, target
+    named = set(re.findall(r"(?:--configfile|--directory) ([\w./-]+)", readme))
+    for path in named - {"mine.yaml"}:  # the reader's own
+        assert (ROOT / path).exists(), path
 
 
 if __name__ == "__main__":

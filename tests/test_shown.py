@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from faithful_sae.config import ConfigError, load_config
+from faithful_sae.config import load_config
+from faithful_sae.entries import ConfigError
 from faithful_sae.shown import Shown, shown
 
 ROOT = Path(__file__).parents[1]
