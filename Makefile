@@ -40,9 +40,10 @@ pictures: report
 lint: $(INSTALLED)
 	pre-commit run --all-files --show-diff-on-failure
 
-# Files side by side: two processes fill two cores, a file's tests share what they prepared.
+# Files side by side: two processes fill two cores, a file's tests share what they prepared. In the
+# order of tests/conftest.py: the slowest files first.
 test: lint
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 chaos: $(INSTALLED)
 	python tests/chaos.py --kills 25

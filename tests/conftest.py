@@ -26,6 +26,7 @@ if not torch.cuda.is_available():
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 ARCHITECTURE = Path(__file__).parent / "tiny" / "architecture"
 VOCABULARY = 61
 # Weights far larger than the usual 0.02, so that next-token distributions are far from uniform.
@@ -92,6 +93,12 @@ def make_model(family: str) -> Any:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(family_config(family), dtype=torch.float32)
     return model.eval().requires_grad_(False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, files that take minutes begin first, so that none is left alone at the end."""
+    if IN_PARALLEL:
+        items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -169,7 +176,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The first process that asks runs it, for all; another waits meanwhile.
     """
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if IN_PARALLEL:
         folder = folder.parent  # which the processes share
     repository, done = folder / "study", folder / "study.done"
     with open(folder / "study.lock", "w") as lock:

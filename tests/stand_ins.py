@@ -30,8 +30,6 @@ class StandIn:
 
 
 IDENTITY = StandIn(lambda x: x.clone())
-
-
 ZERO = StandIn(torch.zeros_like)
 
 

@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from faithful_sae.models import blocks
-from faithful_sae.reconstruction import (
-    LossSums,
-    loss_metrics,
-)
+from faithful_sae.reconstruction import LossSums, loss_metrics
 from faithful_sae.sae import SAE
 
 HOOK = "resid_pre.1"

@@ -14,11 +14,7 @@ from stand_ins import IDENTITY, ZERO, constant
 from torch import Tensor
 
 from faithful_sae.contexts import Context, context_table
-from faithful_sae.reconstruction import (
-    ReconstructionSums,
-    reconstruction,
-    reconstruction_metrics,
-)
+from faithful_sae.reconstruction import ReconstructionSums, reconstruction, reconstruction_metrics
 from faithful_sae.sae import SAE
 from faithful_sae.shards import EVERY_POSITION, Positions, Shards, write_shard
 from faithful_sae.state import State

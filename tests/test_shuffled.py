@@ -18,16 +18,16 @@ from faithful_sae import shards
 from faithful_sae.shards import EVERY_POSITION, Positions, Shards
 
 quick = settings(max_examples=25)
-context_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
+any_stream = given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    batch_size=st.integers(1, 50),
+    skip_first=st.integers(0, 2),
+    seed=st.integers(0, 9),
+)
 
 
 @quick
-@given(
-    lengths=context_lengths,
-    batch_size=st.integers(1, 50),
-    skip_first=st.integers(0, 1),
-    seed=st.integers(0, 9),
-)
+@any_stream
 def test_batches_are_full_and_epochs_use_every_kept_row_equally(
     lengths, batch_size, skip_first, seed
 ):
@@ -109,12 +109,7 @@ def by_concatenation(read: Shards, batch_size: int, seed: int) -> Iterator[torch
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @quick
-@given(
-    lengths=context_lengths,
-    batch_size=st.integers(1, 50),
-    skip_first=st.integers(0, 2),
-    seed=st.integers(0, 9),
-)
+@any_stream
 def test_the_stream_equals_that_of_plain_concatenation(
     dtype, lengths, batch_size, skip_first, seed
 ):
