@@ -41,6 +41,7 @@ ABOUT: dict[str, Any] = {
     "corpus": CORPUS,
     "config": CONFIG,
     "context_length": 32,
+    "vocabulary": "ab" * 32,
     "frequency": 0.1,
     "min_activation": 1.0,
 }

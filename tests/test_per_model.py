@@ -99,3 +99,13 @@ def test_corpora_are_those_that_model_and_sae_both_allow_in_the_order_of_the_stu
     # Where something is studied changes neither the model's facts nor a trained SAE.
     assert model_entry(config, "base") == model_entry(load(MINIMAL), "base")
     assert sae_entry(config, "small") == sae_entry(load(MINIMAL), "small")
+
+
+def test_no_rule_of_language_models_passes_over_a_models_own_context_length():
+    """`corpus_size/context_length` is of models without one; `context_length` asks the model."""
+    past = [
+        file.name
+        for file in (ROOT / "workflow/rules").glob("*.smk")
+        if 'dpath="corpus_size/context_length"' in file.read_text()
+    ]
+    assert past == ["ground_truth.smk"]  # known features have no context of their own

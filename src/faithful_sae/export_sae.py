@@ -19,6 +19,7 @@ from faithful_sae.hook_names import hook_names
 from faithful_sae.provenance import write_plain_json
 from faithful_sae.sae import CONFIG, SAE, WEIGHTS
 from faithful_sae.sae_card import Exported, sae_card
+from faithful_sae.vocabulary import VOCABULARY
 
 SPARSIFY_WEIGHTS = "sae.safetensors"
 DICTIONARY, DICTIONARY_CONFIG = "ae.pt", "config.json"  # of dictionary_learning
@@ -32,13 +33,14 @@ def export_sae(
     facts: dict[str, Any],
     corpus: dict[str, Any],
     context_length: int,
+    vocabulary: str,
     **about: Any,
 ) -> None:
     """Write a repository of one model's SAEs that differ in their hook alone, one folder for each.
 
     saes: folders that `SAE.save` wrote; tables: their reconstruction, similarity and fake_features;
-    facts: those of `describe_model`; corpus: the config's entry of the training text; about: what
-    else `sae_card` says.
+    facts: those of `describe_model`; corpus: the config's entry of the training text; vocabulary:
+    `vocabulary_sha256` of the model's tokenizer; about: what else `sae_card` says.
     A folder, named as sparsify names the module whose output the hook is, holds
 
     - cfg.json, sae_weights.safetensors: SAELens, and with it SAEBench
@@ -51,6 +53,7 @@ def export_sae(
     for source in saes:
         sae, settings = SAE.load(source), json.loads((source / CONFIG).read_text())
         settings["metadata"] |= sae_lens_metadata(facts, corpus, context_length)
+        settings["metadata"][VOCABULARY] = vocabulary
         folder = destination / hook_names(settings["metadata"]["hook"]).module
         folder.mkdir(parents=True)
         if sae.threshold is None:

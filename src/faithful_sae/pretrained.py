@@ -15,12 +15,13 @@ from faithful_sae.foreign import CONFIG, SPARSIFY, Pretrained, read_pretrained, 
 from faithful_sae.heldout import Heldout
 from faithful_sae.models import hook_block
 from faithful_sae.sae import SAE
+from faithful_sae.vocabulary import VOCABULARY
 
 # Norms of decoder rows that differ by less are one norm: bfloat16 alone moves them by 1e-3.
 NORM_TOLERANCE = 1e-2
 UNIT_TOLERANCE = 1e-5  # rows this close to unit norm keep their bits
 # What foreign files may say of an SAE's making that is kept word for word.
-STATED = ["model_name", "tokenizer_name", "vocabulary_sha256", "dataset_path", "context_size"]
+STATED = ["model_name", "tokenizer_name", VOCABULARY, "dataset_path", "context_size"]
 
 
 def import_sae(

@@ -22,6 +22,7 @@ rule export_sae:
             "results/{study}/{model}/{corpus}/{hook}/{sae}/fake_features.parquet"
         ),
         facts="results/{study}/{model}/model.json",
+        model=model_folder,
     output:
         directory("results/{study}/export/saes/{model}/{corpus}/{sae}/seed{seed}"),
     log:
@@ -33,7 +34,7 @@ rule export_sae:
     params:
         revision=lambda wildcards: model_revision(wildcards.model),
         corpus=lookup(dpath="corpora/{corpus}", within=config),
-        context_length=lookup(dpath="corpus_size/context_length", within=config),
+        context_length=context_length,
         frequency=lookup(dpath="evaluations/fake_features/frequency", within=config),
         min_activation=lookup(
             dpath="evaluations/fake_features/min_activation", within=config
@@ -68,7 +69,7 @@ rule export_corpus:
         revision=lambda wildcards: model_revision(writer(wildcards)),
         entry=lookup(dpath="corpora/{corpus}", within=config),
         heldout_fraction=lookup(dpath="corpus_size/heldout_fraction", within=config),
-        context_length=lookup(dpath="corpus_size/context_length", within=config),
+        context_length=context_length,
         code=code_digest("export_corpus"),
     script:
         "../scripts/export_corpus.py"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from faithful_sae.checksums import read_json
 from faithful_sae.export_sae import export_sae
+from faithful_sae.models import load_tokenizer
 from faithful_sae.tables import gather
+from faithful_sae.vocabulary import vocabulary_sha256
 
 params, inputs = snakemake.params, snakemake.input
 # The whole config is in the card's digest but is no param: another figure must not export anew.
@@ -23,6 +25,7 @@ export_sae(
     revision=params.revision,
     corpus=params.corpus,
     context_length=params.context_length,
+    vocabulary=vocabulary_sha256(load_tokenizer(Path(inputs.model))),
     frequency=params.frequency,
     min_activation=params.min_activation,
     config=snakemake.config,
