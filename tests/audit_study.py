@@ -16,11 +16,18 @@ STANDS_FOR = {"theirs": ("notes", 1), "mine": ("faithful", 0)}
 
 
 def readme_entries() -> dict:
-    """The `saes:` of the README's section, at the tiny model's hook."""
+    """The `saes:` of both examples of the README's section, at the tiny model's hook."""
+    study, hub = (
+        yaml.safe_load(text.replace("resid_pre.20", "resid_pre.1").replace("layers.19", "layers.0"))
+        for text in readme_examples()
+    )
+    return study["saes"] | hub["saes"]
+
+
+def readme_examples() -> list[str]:
+    """The complete study, and an entry of an SAE on the hub."""
     section = (ROOT / "README.md").read_text().partition("## Audit an SAE you did not train")[2]
-    text = re.search(r"```yaml\n(.*?)```", section, flags=re.S).group(1)
-    text = text.replace("resid_pre.8", "resid_pre.1").replace("layers.7", "layers.0")
-    return yaml.safe_load(text)["saes"]
+    return re.findall(r"```yaml\n(.*?)```", section.partition("\n## ")[0], flags=re.S)
 
 
 def audit_instead_of_training(study: Path, copy: Path) -> None:
@@ -78,7 +85,7 @@ def check(study: Path, copy: Path, output: str) -> None:
     )
     judged = after("audit").filter(pl.col("verdict").is_not_null())
     assert set(judged.select("sae", "check").rows()) == {
-        (name, check) for name in STANDS_FOR for check in ("hook", "k", "tokenizer")
+        (name, check) for name in STANDS_FOR for check in ("hook", "input", "k", "tokenizer")
     }
     # The tiny model is random: text is as unlikely as random ids, which the terminal is told.
     assert "Suspect: tiny, mine, tokenizer: notes costs" in output

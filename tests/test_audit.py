@@ -10,20 +10,20 @@ import pytest
 import torch
 from conftest import VOCABULARY, make_model
 
-from faithful_sae.activations import context_activations
-from faithful_sae.audit import (
-    audit_sae,
+from faithful_sae.audit import audit_sae, kept_activations, nll
+from faithful_sae.audit_checks import (
     check_hook,
+    check_input,
     check_k,
     check_tokenizer,
-    kept_activations,
-    nll,
-    vocabulary_sha256,
+    slope,
 )
+from faithful_sae.models import hook_block
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
 from faithful_sae.trainer import SAEConfig, Trainer
 from faithful_sae.verdicts import suspicions
+from faithful_sae.vocabulary import vocabulary_sha256
 
 POSITIONS = Positions(skip_first=1, max_norm=None)
 HOOK, K = "resid_pre.1", 4
@@ -51,7 +51,10 @@ def model():
 @pytest.fixture(scope="module")
 def sae(model) -> SAE:
     """Trained on the model's activations of the text at HOOK, in the units they have."""
-    x = torch.cat([a[1:] for a in context_activations(model, contexts(200, 7), HOOK)])
+    return trained_on(kept_activations(model, contexts(200, 7), hook_block(HOOK), POSITIONS))
+
+
+def trained_on(x: torch.Tensor) -> SAE:
     sae = SAE.untrained(d_in=16, d_sae=64, k=K, seed=0)
     sae.b_dec = x.mean(0)
     config = SAEConfig(
@@ -68,9 +71,7 @@ def sae(model) -> SAE:
 @pytest.fixture(scope="module")
 def near(model):
     return {
-        f"resid_pre.{block}": kept_activations(
-            model, contexts(40, 9), f"resid_pre.{block}", POSITIONS
-        )
+        f"resid_pre.{block}": kept_activations(model, contexts(40, 9), block, POSITIONS)
         for block in range(3)
     }
 
@@ -93,20 +94,74 @@ def test_an_sae_whose_files_name_another_hook_is_suspect(sae, near):
     assert found == "suspect" and "names resid_pre.2, the study reads resid_pre.1" in cause
 
 
-def test_a_k_that_is_not_the_one_of_the_training_is_told(sae, near):
+def test_an_sae_that_explains_nothing_near_its_hook_is_no_sae_of_it(sae, near):
+    found, cause = verdict(check_hook(replace(sae, W_dec=-sae.W_dec), HOOK, near, HOOK))
+    assert found == "suspect" and "less than the mean alone" in cause
+
+
+def test_what_leaves_the_last_block_is_a_neighbour_before_the_final_norm(model):
+    last = len(model.model.layers)
+    text = contexts(5, 2)
+    found = kept_activations(model, text, last, POSITIONS)
+    tokens = torch.tensor(np.stack(text))
+    outputs = []
+    handle = model.model.layers[-1].register_forward_hook(lambda _m, _a, y: outputs.append(y))
+    normed = model(tokens, output_hidden_states=True).hidden_states[last][:, 1:]
+    handle.remove()
+    assert torch.allclose(found, outputs[0][:, 1:].flatten(0, 1), atol=1e-6)
+    assert not torch.allclose(found, normed.flatten(0, 1), atol=0.1)
+
+
+def test_an_sae_of_the_last_blocks_output_is_told_from_one_of_its_input(model, tokenizer):
+    last = len(model.model.layers)
+    texts = {"b": pa.table({"tokens": contexts(80, 5)})}
+    x = kept_activations(model, contexts(200, 7), last, POSITIONS)
+    found = audit_sae(
+        model, tokenizer, trained_on(x), {"k": K}, f"resid_pre.{last - 1}", texts, ["b"], POSITIONS
+    )
+    (cause,) = found.filter(check="hook", verdict="suspect")["cause"]
+    assert cause.endswith(f"its hook is resid_pre.{last}, or beyond")
+
+
+def folded(sae: SAE, factor: float) -> SAE:
+    """Trained on activations times `factor`, and used on them as they are."""
+    return SAE(sae.W_enc, sae.b_enc * factor, sae.W_dec, sae.b_dec * factor, sae.k)
+
+
+def test_an_input_that_is_used_otherwise_than_in_training_is_told(sae, near):
     x = near[HOOK]
-    assert verdict(check_k(sae, K, x))[0] == "fits"
-    for wrong in (1, 32, 100):  # what SAELens assumes is beyond d_sae here
-        wrong = min(wrong, sae.d_sae)
-        found, cause = verdict(check_k(replace(sae, k=wrong), wrong, x))
-        assert found == "suspect" and f"k = {wrong}" in cause, (wrong, cause)
+    norm = float(x.norm(dim=1).mean())
+    shift = sae.b_dec @ sae.W_enc
+    assert verdict(check_input(sae, x))[0] == "fits"
+    for wrong, said in (
+        (folded(sae, math.sqrt(sae.d_in) / norm), "norms of sqrt(d_in)"),
+        (folded(sae, 1 / norm), "norms of 1"),
+        (replace(sae, b_enc=sae.b_enc + shift), "b_dec subtracted"),
+        (replace(sae, b_enc=sae.b_enc - shift), "b_dec not subtracted"),
+    ):
+        found, cause = verdict(check_input(wrong, x))
+        assert found == "suspect" and f"with {said}: " in cause, (said, cause)
+    z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
+    found, cause = verdict(check_input(trained_on(z), x))
+    assert found == "suspect" and "with each token standardised: " in cause, cause
+
+
+def test_a_k_that_is_not_the_one_of_the_training_is_told(model, sae, near):
+    ids = np.random.default_rng(0).integers(1, VOCABULARY, (40, 15))
+    unknown = kept_activations(model, [np.r_[0, row] for row in ids], hook_block(HOOK), POSITIONS)
+    assert slope(sae, unknown) < 0.95  # where it would be called another k
+    texts = {"known": near[HOOK], "unknown": unknown}
+    assert verdict(check_k(sae, K, texts))[0] == "fits"
+    for wrong, said in ((K // 2, "larger"), (2 * K, "smaller"), (32, "smaller")):
+        found, cause = verdict(check_k(replace(sae, k=wrong), wrong, texts))
+        assert found == "suspect" and f"k = {wrong}" in cause and said in cause, (wrong, cause)
 
 
 def test_a_topk_sae_that_is_read_as_relu_fires_too_often(sae, near):
     as_relu = replace(sae, threshold=torch.zeros(sae.d_sae))
-    found, cause = verdict(check_k(as_relu, K, near[HOOK]))
+    found, cause = verdict(check_k(as_relu, K, {"a": near[HOOK]}))
     assert found == "suspect" and "activation function is not the one" in cause
-    assert verdict(check_k(as_relu, None, near[HOOK]))[0] == "unknown"
+    assert verdict(check_k(as_relu, None, {"a": near[HOOK]}))[0] == "unknown"
 
 
 def test_a_wrong_tokenizer_makes_every_text_as_unlikely_as_random_ids(model):
@@ -119,6 +174,12 @@ def test_a_wrong_tokenizer_makes_every_text_as_unlikely_as_random_ids(model):
     both = verdict(check_tokenizer(None, "a", {"other": wrong["notes"]} | right, VOCABULARY))
     assert both[0] == "fits"  # one strange text is no wrong tokenizer
     assert verdict(check_tokenizer(None, "a", {}, VOCABULARY))[0] == "unknown"
+
+
+def test_the_vocabulary_that_the_files_name_is_said_to_be_the_one():
+    found, cause = verdict(check_tokenizer("a", "a", {}, 100))
+    assert found == "fits" and "vocabulary is the one that its files name" in cause
+    assert "vocabulary" not in verdict(check_tokenizer(None, "a", {"notes": 1.0}, 100))[1]
 
 
 def test_another_vocabulary_than_the_one_named_is_suspect_whatever_the_likelihood():
@@ -151,10 +212,10 @@ def test_an_audit_has_one_verdict_for_each_check(model, sae, tokenizer):
     table = audit_sae(model, tokenizer, sae, said, HOOK, texts, ["b"], POSITIONS)
     judged = table.filter(table["verdict"].is_not_null())
     assert dict(judged.select("check", "verdict").iter_rows()) == dict.fromkeys(
-        ("hook", "k", "tokenizer"), "fits"
+        ("hook", "input", "k", "tokenizer"), "fits"
     )
     assert dict(judged.select("check", "candidate").iter_rows()) == {
-        "hook": HOOK, "k": str(K), "tokenizer": "random ids"
+        "hook": HOOK, "input": "as read", "k": str(K), "tokenizer": "random ids"
     }  # fmt: skip
     assert set(table.filter(table["check"] == "hook")["candidate"]) == {
         "resid_pre.0", "resid_pre.1", "resid_pre.2"

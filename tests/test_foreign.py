@@ -174,7 +174,8 @@ REFUSED = [
     (saelens, holding(b_enc=torch.ones(12, dtype=torch.int8)), r"b_enc is of type torch.int8"),
     (saelens, holding(W_dec=some_sae().W_dec * NORMS), r"TopK chooses latents without them"),
     (sparsify, setting(activation="groupmax"), r"activation 'groupmax' cannot be audited"),
-    (sparsify, setting(transcode=True), r"transcode True cannot be audited; an SAE has False"),
+    (sparsify, setting(transcode=True), r"transcode True cannot be audited; the SAEs"),
+    (sparsify, setting(signed=True), r"signed True cannot be audited"),
     (sparsify, setting(num_latents=24), r"states d_sae = 24, but the weights have 12"),
 ]  # fmt: skip
 

@@ -150,9 +150,10 @@ def _saelens(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> 
 
 def _sparsify(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Pretrained:
     """sparsify 1.3 (EleutherAI): TopK, b_dec always subtracted before encoding."""
-    for key, only in (("activation", "topk"), ("transcode", False), ("skip_connection", False)):
+    function = {"activation": "topk", "transcode": False, "skip_connection": False, "signed": False}
+    for key, only in function.items():
         if config.get(key, only) != only:
-            raise _refused(file, key, config[key], f"an SAE has {only}")
+            raise _refused(file, key, config[key], f"the SAEs read have {only}")
     _require_names(tensors, {"encoder.weight", "encoder.bias", "W_dec", "b_dec"}, file)
     sae = Pretrained(
         W_enc=tensors["encoder.weight"].T,
