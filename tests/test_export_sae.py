@@ -134,7 +134,7 @@ def test_the_card_says_where_how_good_and_by_what(exported):
     # SFR to the siblings 0 and 2, whichever of the pair comes first; FFR of this seed
     assert "| 0 | 0.5223 | 0.6334 |\n| 2 | 0.6323 | 0.7434 |" in body
     assert "covariance of the activations: 0.0625." in body
-    assert "1.247 of the latents exceed 1.0 on more than 10% of" in body
+    assert "1.247 of the latents exceed 1.0 on more than 10 % of" in body
     for path in (exported / "out/layers.7").iterdir():
         assert f"| `{path.name}` | {hashlib.sha256(path.read_bytes()).hexdigest()} |" in body
     commit = git_commit(ROOT) or "unknown"

@@ -21,7 +21,7 @@ class HookNames(NamedTuple):
 
 def hook_names(hook: str) -> HookNames:
     """The names of `resid_pre.L`, the input of block L: the output of block L - 1, or the
-    embeddings.
+    embeddings, which GPT-2 adds positions to and Gemma scales after the module of that name.
     """
     block = hook_block(hook)
     module = f"layers.{block - 1}" if block else "embed_tokens"

@@ -28,11 +28,11 @@ TAGS = ["sparse-autoencoder", "faithful-sae", "mechanistic-interpretability"]
 METRICS = {
     "explained_variance": "explained variance",
     "explained_variance_pooled": "the paper's, pooled",
-    "mse": "L2 (mse)",
+    "mse": "L2: mean squared error per element",
     "l0": "L0",
-    "dead_fraction": "dead latents",
-    "ce_loss_increase": "CE increase, nats",
-    "ce_loss_recovered_mean": "CE recovered",
+    "dead_fraction": "share of dead latents",
+    "ce_loss_increase": "CE increase, nats/token",
+    "ce_loss_recovered_mean": "CE recovered, of mean ablation",
 }
 POSITIONS = {"kept": "as trained", "all": "every position"}
 
@@ -128,10 +128,13 @@ def _section(
 def hook_table(hook: str) -> str:
     """A hook in the three notations of the field."""
     names = hook_names(hook)
+    # Its default centres what blocks write, so that the same name is another vector.
+    unprocessed = " of a model loaded by `from_pretrained_no_processing`"
+    embeddings = "" if names.hidden_states else ", where nothing scales them or adds positions"
     rows = [
-        ("TransformerLens, SAELens, the paper", f"`{names.transformer_lens}`"),
+        ("TransformerLens, SAELens, the paper", f"`{names.transformer_lens}`{unprocessed}"),
         ("`transformers`", f"`hidden_states[{names.hidden_states}]`"),
-        ("sparsify (output of the module)", f"`{names.module}`"),
+        ("sparsify (output of the module)", f"`{names.module}`{embeddings}"),
     ]
     return markdown_table(["in", "this place is called"], rows)
 
@@ -186,7 +189,7 @@ def _fake(by_seed: pl.DataFrame, seed: int, frequency: float, min_activation: fl
     values = dict(by_seed.filter(pl.col("seed") == seed).select("metric", "value").iter_rows())
     return (
         f"Fake Feature Ratio (FFR): {values['fake_feature_ratio']:.4g} of the latents exceed "
-        f"{min_activation} on more than {frequency:.0%} of uniformly random tokens; "
+        f"{min_activation} on more than {100 * frequency:g} % of uniformly random tokens; "
         f"{values['fake_not_dense_ratio']:.4g} do so without being as dense on held-out text."
     )
 
