@@ -1,4 +1,4 @@
-"""The README's ten lines of YAML are run as they stand, on a tiny model and made text."""
+"""The README's studies as they stand: ten lines of YAML are run, the audit is planned."""
 
 import random
 import re
@@ -8,6 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from audit_study import readme_examples
+from exports import ABOUT, save_sae, tables
+
+from faithful_sae.export_sae import export_sae
+from faithful_sae.hook_names import hook_names
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.workflow
@@ -39,3 +45,34 @@ def test_ten_lines_of_yaml_train_saes_on_a_model_and_a_text_of_ones_own(tmp_path
     output = snakemake(tmp_path, "--cores", "2", "--show-failed-logs", *weights)
     assert output.endswith("exit 0"), output[-5000:]
     assert all((tmp_path / path).exists() for path in weights)
+
+
+def test_the_audit_of_the_readme_is_a_whole_study_of_what_a_run_and_an_export_leave(
+    tmp_path, tiny_folder
+):
+    """What it names is made here where `make run` and the target `export` leave it."""
+    example, _ = readme_examples()
+    study, default = yaml.safe_load(example), yaml.safe_load((ROOT / "config.yaml").read_text())
+    ((name, model),) = study["models"].items()
+    (sae,) = study["saes"].values()
+    made = default["models"][name]
+    assert (
+        model.pop("path") == f"resources/models/{name}@{default['archives'][name]['sha256'][:12]}"
+    )
+    assert model.pop("source") == "path" and model.items() <= made.items()
+    assert study["corpus_size"]["context_length"] == default["corpus_size"]["context_length"]
+    seed, layer = (
+        sae["path"].removeprefix(f"results/{default['study']}/export/saes/{name}/").split("/")[-2:]
+    )
+    assert seed.removeprefix("seed") in map(str, default["seeds"])
+    assert layer == hook_names(sae["hook"]).module and sae["hook"] in made["hooks"]
+    shutil.copytree(tiny_folder, tmp_path / f"resources/models/{name}@bcc81830d10c")
+    save_sae(tmp_path / "sae", hook=sae["hook"])
+    export_sae(
+        [tmp_path / "sae"], (tmp_path / sae["path"]).parent, tables(hook=sae["hook"]), **ABOUT
+    )
+    (tmp_path / "mine.yaml").write_text(example)
+    output = snakemake(tmp_path, "-n")
+    assert output.endswith("exit 0"), output[-3000:]
+    assert "rule audit_sae:" in output and "rule import_sae:" in output
+    assert "train_sae" not in output and "fetch_" not in output
