@@ -21,9 +21,9 @@ from faithful_sae.verdicts import FITS, SUSPECT, UNKNOWN
 # Something else fits better when it leaves less than this share of the error. SAEs of SmolLM2 leave
 # at a neighbour of their hook 1.2 to 1.4 times what they leave at it.
 BETTER = 0.95
-# Of `slope` at the k of the training, at half of it and at twice as many: 1.00 to 1.01, 1.09 to 1.12
-# and 0.93 to 0.95 for SAEs of the default study, each on the text that it explains best; 0.99 to
-# 1.00, 1.02 to 1.15 and 0.80 to 0.94 for 15 of the ground-truth study on their own.
+# Of `slope` at the k of the training, at half of it and at twice as many: 1.00 to 1.01, 1.09 to
+# 1.12 and 0.93 to 0.95 for SAEs of the default study, each on the text that it explains best; 0.99
+# to 1.00, 1.02 to 1.15 and 0.80 to 0.94 for 15 of the ground-truth study on their own.
 TOO_LARGE, TOO_SMALL = 0.965, 1.04
 POSITIVE = 0.9  # of k: fewer active latents show that so many are never positive
 RATIO = 2.0  # of an SAE with a threshold: between active latents and the stated k
@@ -120,8 +120,8 @@ def check_k(sae: SAE, k: int | None, texts: Mapping[str, Tensor]) -> list[Row]:
     fitted to one: its error is least when all latents are multiplied by 1, whence `slope` is 1 at
     the k and on the text of its training. Fewer latents leave too little, more give too much. The
     text that it explains best counts, as the nearest to that of its training: on others of the
-    default study the slope is up to 1.11 at the right k. Twice the k is told; half of it may not be,
-    where the latents left out are weak.
+    default study the slope is up to 1.11 at the right k. Twice the k is told; half of it may not
+    be, where the latents left out are weak.
 
     texts: activations [n, d_in] of each.
     """
