@@ -22,8 +22,8 @@ from faithful_sae.verdicts import FITS, SUSPECT, UNKNOWN
 # at a neighbour of their hook 1.2 to 1.4 times what they leave at it.
 BETTER = 0.95
 # Of `slope` at the k of the training, at half of it and at twice as many: 1.00 to 1.01, 1.09 to
-# 1.12 and 0.93 to 0.95 for SAEs of the default study, each on the text that it explains best; 0.99
-# to 1.00, 1.02 to 1.15 and 0.80 to 0.94 for 15 of the ground-truth study on their own.
+# 1.12 and 0.93 to 0.95 for four SAEs of the default study, each on the text that it explains best;
+# 0.99 to 1.00, 1.02 to 1.15 and 0.80 to 0.94 for 15 of the ground-truth study on their own.
 TOO_LARGE, TOO_SMALL = 0.965, 1.04
 POSITIVE = 0.9  # of k: fewer active latents show that so many are never positive
 RATIO = 2.0  # of an SAE with a threshold: between active latents and the stated k
