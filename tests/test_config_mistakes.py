@@ -290,5 +290,9 @@ def test_a_model_folder_without_a_model_is_named(tmp_path):
     config = changed("models/base", {"source": "path", "path": "mine", "hooks": ["resid_pre.1"]})
     with pytest.raises(ConfigError, match="models.base.path: mine holds no config.json"):
         load_config(config, SCHEMA, tmp_path)
+    (tmp_path / "weights").touch()
+    single = changed("models/base", {"source": "path", "path": "weights", "hooks": ["resid_pre.1"]})
+    with pytest.raises(ConfigError, match="weights is a file; name a folder"):
+        load_config(single, SCHEMA, tmp_path)
     (tmp_path / "mine/config.json").write_text("{}")
     load_config(config, SCHEMA, tmp_path)

@@ -140,9 +140,11 @@ def _check_references(config: Config, root: Path) -> None:
                 where = "" if Path(entry["path"]).is_absolute() else f" in {root.absolute()}"
                 raise ConfigError(f"{section}.{name}.path: {entry['path']} does not exist{where}.")
             if section == "models" and entry["source"] == "path":
-                if not (root / entry["path"] / "config.json").exists():
+                folder = root / entry["path"]
+                if not (folder / "config.json").exists():
+                    found = "is a file" if folder.is_file() else "holds no config.json"
                     raise ConfigError(
-                        f"models.{name}.path: {entry['path']} holds no config.json; name a folder "
+                        f"models.{name}.path: {entry['path']} {found}; name a folder "
                         "that transformers opens (config, safetensors, tokenizer)."
                     )
     for name, model in config["models"].items():

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from faithful_sae.costs import cost
 from faithful_sae.files import files_below
+from faithful_sae.schema_errors import nearest
 from faithful_sae.study_sizes import Cost, Study, Unknown
 
 LAUNCH = 25e-6  # seconds to start one operation from Python, whatever computes it
@@ -71,6 +72,15 @@ class Machine(NamedTuple):
             + cost.moved / DISK
             + cost.fetched / NETWORK
         )
+
+
+def machine_of(
+    hardware: Mapping[str, Mapping[str, Any]], name: str, devices: int, cores: int
+) -> Machine:
+    """The machine of that name in workflow/plan/hardware.yaml; ValueError if none is."""
+    if name not in hardware:
+        raise ValueError(f"plan:hardware={name} is unknown{nearest(name, [*hardware])}")
+    return Machine(name, hardware[name], hardware["cpu"], devices, cores)
 
 
 class Row(NamedTuple):

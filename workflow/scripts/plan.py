@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from faithful_sae.plan import Machine, gated_models, plan, read_dry_run, sizes_of_outputs
+from faithful_sae.plan import gated_models, machine_of, plan, read_dry_run, sizes_of_outputs
 from faithful_sae.plan_text import plan_text
 from faithful_sae.shapes import known_shapes
 from faithful_sae.study_sizes import Study
@@ -20,6 +20,7 @@ models, downloads, hardware = (
     yaml.safe_load((data / f"{name}.yaml").read_text())
     for name in ("models", "downloads", "hardware")
 )
+machine = machine_of(hardware, resources.hardware, resources.devices, resources.cores)
 with tempfile.TemporaryDirectory() as folder:
     configfile = Path(folder, "config.json")
     configfile.write_text(json.dumps(config))
@@ -30,13 +31,6 @@ if listed.returncode:
     sys.exit(listed.stderr)
 jobs = read_dry_run(listed.stdout)
 folders = {model: Path(folder) for model, folder in params.folders.items()}
-machine = Machine(
-    resources.hardware,
-    hardware[resources.hardware],
-    hardware["cpu"],
-    resources.devices,
-    resources.cores,
-)
 shapes = known_shapes(config["models"], folders, models)
 study = Study(config, shapes, downloads, machine.rates["device"])
 found = plan(jobs, sizes_of_outputs(jobs), study, machine)
