@@ -90,6 +90,15 @@ def test_an_edit_of_code_that_is_not_imported_does_not_count(library):
     assert library_digest("train") == before
 
 
+def test_how_a_config_is_refused_makes_no_model_anew_and_what_is_said_of_it_does(library):
+    script = ROOT / "workflow/scripts/describe_model.py"
+    before = script_digest(script)
+    edit(library / "config.py", "holds no config.json", "has no config.json")
+    assert script_digest(script) == before
+    edit(library / "prepare.py", "def describe_model(", "def describe_some_model(")
+    assert script_digest(script) != before
+
+
 def test_an_import_inside_a_function_counts(library):
     (library / "late.py").write_text("def f():\n    from faithful_sae.files import written_whole\n")
     before = library_digest("late")

@@ -12,8 +12,8 @@ from pathlib import Path
 from faithful_sae.files import files_below
 
 LIBRARY = Path(__file__).parent
-# What is said about a job, and where it runs, cannot change its result.
-WITHOUT_EFFECT = {"progress", "devices"}
+# What is said of a job, where it runs and whether a config is refused cannot change its result.
+WITHOUT_EFFECT = {"progress", "devices", "config"}
 
 
 def script_digest(script: Path) -> str:
