@@ -46,8 +46,21 @@ REFERENCE = {  # of the reference study: rows are corpora, columns are these
 }
 
 
-def number(mean: float, half: float) -> str:
-    return f"{mean:.3f} ± {half:.3f}"
+CONTROLS = {  # of the study of controls: values, and faithful's minus the row's
+    "explained_variance:foreign": "EV foreign",
+    "shared_feature_ratio": "SFR",
+    "mean_matched_cosine_above_null": "cosine - null",
+    "fake_feature_ratio": "FFR",
+}
+LEADS = {
+    "explained_variance:foreign": "EV on texts foreign to both",
+    "ce_loss_increase:foreign": "CE there",
+    "explained_variance:both": "home and away",
+}
+
+
+def number(mean: float, half: float, digits: int = 3) -> str:
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def readme_table() -> list[str]:
@@ -95,7 +108,7 @@ def reference_table() -> list[str]:
     gap = "surprise_gap_settled"
     corpora = [corpus for corpus, metric in value if metric == gap]
     for corpus in sorted(corpora, key=lambda corpus: value[corpus, gap]):
-        cells = [f"{value[corpus, gap]:.2f} ± {1.96 * value[corpus, gap + '_stderr']:.2f}"]
+        cells = [number(value[corpus, gap], 1.96 * value[corpus, f"{gap}_stderr"], digits=2)]
         cells.append(f"{rebuilt.filter(pl.col('corpus') == corpus)['value'].mean():.3f}")
         for metric in REFERENCE:
             rows = summary.filter(pl.col("metric") == metric, pl.col("corpus") == corpus)
@@ -105,6 +118,36 @@ def reference_table() -> list[str]:
             ] or ["-"]
         row = ahead.get(corpus)
         cells.append(f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if row else "-")
+        lines.append(f"| {corpus} | {' | '.join(cells)} |")
+    return lines
+
+
+def controls_table() -> list[str]:
+    """Lines of the README's table of controls, in the study's order."""
+    folder = ROOT / "results/controls/tables"
+    statistics = pl.read_csv(folder / "corpus_statistics.csv").filter(pl.col("model") == "smollm2")
+    value = {(c, m): v for _, c, m, v in statistics.iter_rows()}
+    summary = pl.read_csv(folder / "summary.csv")
+    of = {(row["corpus"], row["metric"]): row for row in summary.iter_rows(named=True)}
+    compared = pl.read_csv(folder / "differences.csv")
+    ahead = {(row["corpus_b"], row["metric"]): row for row in compared.iter_rows(named=True)}
+    head = ["SAEs trained on", "gap", "documents", *CONTROLS.values(), *LEADS.values()]
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " --- |" * (len(head) - 1)]
+    study = yaml.safe_load((ROOT / "workflow/studies/controls.yaml").read_text())
+    for corpus in study["corpora"]:
+        gap = "surprise_gap_settled"
+        cells = [
+            number(value[corpus, gap], 1.96 * value[corpus, f"{gap}_stderr"], digits=2),
+            f"{value[corpus, 'train_documents']:.0f}",
+        ]
+        for metric in CONTROLS:
+            row = of[corpus, metric]
+            cells.append(number(row["mean"], (row["high"] - row["low"]) / 2))
+        for metric in LEADS:
+            if row := ahead.get((corpus, metric)):
+                cells.append(f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")
+            else:
+                cells.append("-")
         lines.append(f"| {corpus} | {' | '.join(cells)} |")
     return lines
 
@@ -222,6 +265,10 @@ def test_the_readme_shows_the_numbers_of_the_reference_study():
     assert "\n".join(reference_table()) in (ROOT / "README.md").read_text()
 
 
+def test_the_readme_shows_the_numbers_of_the_controls():
+    assert "\n".join(controls_table()) in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_shows_the_correlations_with_known_features():
     assert "\n".join(truth_table()) in (ROOT / "README.md").read_text()
 
@@ -259,6 +306,17 @@ def test_readme_commands_exist():
 if __name__ == "__main__":
     sys.stdout.write(
         "\n".join(
-            [*reference_table(), "", *readme_table(), "", *truth_table(), "", *speed_table(), ""]
+            [
+                *reference_table(),
+                "",
+                *controls_table(),
+                "",
+                *readme_table(),
+                "",
+                *truth_table(),
+                "",
+                *speed_table(),
+                "",
+            ]
         )
     )
