@@ -17,9 +17,10 @@ from torch import Tensor
 
 from faithful_sae.activations import batches_by_length, context_activations
 from faithful_sae.audit_checks import SCHEMA, check_hook, check_input, check_k, check_tokenizer
+from faithful_sae.hook_names import hook_block
 from faithful_sae.likelihood import next_token_losses
 from faithful_sae.logit_effects import final_norm
-from faithful_sae.models import blocks, hook_block
+from faithful_sae.models import blocks
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
 from faithful_sae.vocabulary import VOCABULARY, vocabulary_sha256
