@@ -98,7 +98,7 @@ def retokenization_mismatch(tokenizer: Any, contexts: pa.Table) -> float:
 
     It is why this workflow keeps ids. The start token is left out.
     """
-    ids = [c[1:].tolist() for c in context_tokens(contexts)]
+    ids: list[list[int]] = [c[1:].tolist() for c in context_tokens(contexts)]
     again = encode(tokenizer, tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False))
     return sum(a != b for a, b in zip(ids, again, strict=True)) / len(ids)
 
