@@ -1,11 +1,14 @@
-# make run   the default study: environment, tables, figures, report
-# make test  formatting, types, unit tests and the whole workflow on a tiny model
-# make pictures: of the report and the page of features, for the README; needs Chromium
-# make chaos the tiny study killed 25 times at random moments: about a quarter of an hour
-# make bench the benchmarks (benchmarks/README.md): about an hour on two idle cores
+# make run          the default study: environment, tables, figures, report
+# make report       its report and page of features alone
+# make test         formatting, types, unit tests and the whole workflow on a tiny model
+# make lint         formatting and types alone
+# make chaos        the tiny study killed 25 times at random moments: about a quarter of an hour
+# make bench        the benchmarks (benchmarks/README.md): about an hour on two idle cores
 # make environment  .venv alone
-# make docs  pages of the library's docstrings, in docs/_build
-# make rulegraph  the picture of the rules in the README, anew; needs graphviz
+# make peers        .venv-peers alone: the libraries that benchmarks compare with
+# make docs         pages of the library's docstrings, in docs/_build
+# make pictures     of the report and the page of features, for the README; needs Chromium
+# make rulegraph    the picture of the rules in the README, anew; needs graphviz
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed

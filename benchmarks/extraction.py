@@ -27,8 +27,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from faithful_sae import shards
 from faithful_sae.activations import batches_by_length
+from faithful_sae.hook_names import hook_block
 from faithful_sae.linear import use_linear
-from faithful_sae.models import hook_block
 from faithful_sae.state import State
 
 HOOK, TOKENS, ROUNDS = "resid_pre.20", 4096, 5

@@ -1,6 +1,7 @@
 """What two SAEs do on the same tokens, against numpy on dense matrices and by hand."""
 
 import math
+import tracemalloc
 from itertools import permutations
 
 import numpy as np
@@ -9,7 +10,14 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from faithful_sae.agreement import contribution_cka, correlations, matched_correlations, shifted
+from faithful_sae.agreement import (
+    ROWS,
+    centred_products,
+    contribution_cka,
+    correlations,
+    matched_correlations,
+    shifted,
+)
 
 TOKENS = 60
 
@@ -30,6 +38,17 @@ def test_correlations_are_those_of_numpy_whatever_the_mean():
     expected = np.corrcoef(a.toarray().T, b.toarray().T)[:4, 4:]
     assert correlations(a, b).numpy() == pytest.approx(expected, abs=1e-5)
     assert correlations(a, a).diagonal().tolist() == pytest.approx([1.0] * 4, abs=1e-3)
+
+
+def test_products_of_many_latents_hold_little_beside_them():
+    a, b = latents(0, 4 * ROWS + 1), latents(1, 700)
+    tracemalloc.start()
+    found = centred_products(a, b)
+    _, peak = tracemalloc.get_traced_memory()  # of numpy and scipy: torch has its own
+    tracemalloc.stop()
+    x, y = (m.toarray().astype(np.float64) for m in (a, b))
+    assert found.numpy() == pytest.approx((x - x.mean(0)).T @ (y - y.mean(0)), abs=1e-6)
+    assert peak < found.nbytes
 
 
 def test_a_latent_that_does_not_vary_correlates_with_nothing():

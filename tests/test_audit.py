@@ -18,7 +18,7 @@ from faithful_sae.audit_checks import (
     check_tokenizer,
     slope,
 )
-from faithful_sae.models import hook_block
+from faithful_sae.hook_names import hook_block
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
 from faithful_sae.trainer import SAEConfig, Trainer

@@ -145,3 +145,20 @@ def test_the_order_of_corpora_is_judged_by_the_interval_of_its_correlation():
         ("less surprising, more shared", "falls", "holds"),
         ("less surprising, fewer fake", "rises", "does not"),
     ]
+
+
+def test_what_is_not_a_number_agrees_with_no_claim():
+    """polars holds NaN to be above every number: where no latent is fake, FFR correlates with
+    nothing, and no difference of what is undefined has a sign.
+    """
+    undefined = ("h", "s", "fake_feature_ratio", "surprise_distance", *[math.nan] * 4, 8)
+    falls = ("h", "s", "fake_feature_ratio", "surprise_distance", -0.5, -0.9, 0.1, 0.1, 8)
+    rows = [("a", *undefined), ("b", *falls), ("c", *falls)]
+    doses = pl.DataFrame(rows, schema=DOSE_RESPONSE, orient="row")
+    made = judged({}, models=("a", "b", "c"), doses=doses)
+    (every,) = made.filter(pl.col("model") == "all").iter_rows(named=True)
+    assert (every["estimate"], every["p"]) == (0, 0.5)  # of two models
+
+    nan = [math.nan] * 3
+    (row,) = judged({"web": nan, "books": [0.1, 0.2, 0.3]}).iter_rows(named=True)
+    assert (row["texts_agreeing"], row["p_texts"]) == (1, 1.0)

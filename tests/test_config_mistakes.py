@@ -109,6 +109,9 @@ WRONG = [
     ("seeds", [], r"seeds: \[\] "),
     ("evaluations/probing/seeds", [], r"evaluations.probing.seeds: \[\] "),
     ("seeds", [1, 1], r"seeds: \[1, 1\] has non-unique elements"),
+    # Either would stand twice in a table, which the summary refuses after all work is done.
+    ("evaluations/similarity/thresholds", [0.7, 0.7], r"evaluations.similarity.thr.* non-unique"),
+    ("evaluations/probing/k", [1, 1], r"evaluations.probing.k: \[1, 1\] has non-unique"),
     ("corpora/own/top_p", 0, r"corpora.own.top_p: 0 is less"),
     ("evaluations/similarity", {"thresholds": [0.5]}, r"evaluations.similarity.thresholds: .*0\.7"),
     # names and patterns

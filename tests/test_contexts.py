@@ -1,10 +1,13 @@
 """Contexts: cut without mixing, packed without loss, taken to the exact budget."""
 
+import tracemalloc
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -15,7 +18,9 @@ from faithful_sae.contexts import (
     CONTEXTS,
     Context,
     Document,
+    FirstContexts,
     context_table,
+    context_tokens,
     cut_contexts,
     digest,
     is_heldout,
@@ -183,3 +188,50 @@ def test_contexts_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         write_arrow(broken, tmp_path / "train.parquet")
     assert not list(tmp_path.iterdir())
+
+
+# Many contexts
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=2, max_size=2), st.integers(1, 5)), max_size=60),
+    st.integers(1, 40),
+)
+def test_first_contexts_are_those_of_all_in_order_however_many_are_added(
+    made: list[tuple[bytes, int]], tokens: int
+) -> None:
+    by_key = dict(made)
+    contexts = [
+        Context(key, i, 0, np.arange(n + 1, dtype=np.int32), True)
+        for i, (key, n) in enumerate(by_key.items())
+    ]
+    first = FirstContexts(tokens)
+    for context in contexts:
+        first.add([context])
+    expected = take(sorted(contexts), tokens)
+    assert [c._replace(tokens=len(c.tokens)) for c in first.taken()] == [
+        c._replace(tokens=len(c.tokens)) for c in expected
+    ]
+
+
+def test_first_contexts_need_no_memory_for_those_that_come_after() -> None:
+    def many() -> Iterator[Context]:
+        for i in range(4_000):
+            yield Context(digest(bytes([i % 256, i // 256])), i, 0, np.zeros(1_001, np.int32), True)
+
+    first = FirstContexts(2_000)
+    tracemalloc.start()
+    first.add(many())  # 16 MB
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000 and len(first.taken()) == 2
+
+
+def test_tokens_of_contexts_are_those_of_the_table_whatever_its_chunks() -> None:
+    rows = [[0, 5, 6], [0], [0, 7], [0, 8, 9, 10]]
+    contexts = [Context(b"", i, 0, np.array(r, np.int32), False) for i, r in enumerate(rows)]
+    table = context_table(contexts)
+    for some in (table, table[1:], table[:0], pa.concat_tables([table[2:], table[:2]])):
+        found = context_tokens(some)
+        assert [tokens.tolist() for tokens in found] == some["tokens"].to_pylist()
+        assert all(tokens.dtype == np.int32 for tokens in found)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from faithful_sae.checksums import SEAL, verify
-from faithful_sae.download import DownloadError, fetch_hub, fetch_wheel, sha256_of
+from faithful_sae.checksums import SEAL, file_digest, verify
+from faithful_sae.download import DownloadError, fetch_hub, fetch_wheel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WRONG = "0" * 64
@@ -46,18 +46,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "index"
 
 
-def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
-
-
 @pytest.mark.parametrize("tag", ["py2.py3-none-any", "cp39-cp39-win_amd64"])
 def test_a_wheel_of_any_platform_is_fetched_on_this_one(
     index: Path, tmp_path: Path, tag: str
 ) -> None:
     wheel = index / f"demo-1.0-{tag}.whl"
     destination = tmp_path / "resources" / "demo.whl"
-    fetch_wheel(wheel.name, sha256_of(wheel), destination)
+    fetch_wheel(wheel.name, file_digest(wheel), destination)
     assert destination.read_bytes() == wheel.read_bytes()
     assert list(destination.parent.iterdir()) == [destination]
 
@@ -77,7 +72,7 @@ def test_pip_failure_names_the_file_the_reason_and_the_remedy(index: Path, tmp_p
 def test_a_wheel_placed_by_hand_needs_no_index(tmp_path: Path) -> None:
     (tmp_path / "by-hand").mkdir()
     wheel = make_wheel(tmp_path / "by-hand", "demo-1.0-py3-none-any.whl")
-    fetch_wheel(wheel.name, sha256_of(wheel).upper(), tmp_path / "demo.whl")
+    fetch_wheel(wheel.name, file_digest(wheel).upper(), tmp_path / "demo.whl")
     assert (tmp_path / "demo.whl").read_bytes() == wheel.read_bytes()
     assert wheel.exists()
 
@@ -87,7 +82,7 @@ def test_a_mismatch_names_both_hashes_and_keeps_what_was_there(tmp_path: Path) -
     (tmp_path / "demo.whl").write_bytes(b"earlier")
     with pytest.raises(DownloadError) as caught:
         fetch_wheel(wheel.name, WRONG, tmp_path / "demo.whl")
-    for part in (wheel.name, WRONG, sha256_of(wheel)):
+    for part in (wheel.name, WRONG, file_digest(wheel)):
         assert part in str(caught.value)
     assert (tmp_path / "demo.whl").read_bytes() == b"earlier"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["by-hand", "demo.whl"]

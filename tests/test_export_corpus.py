@@ -58,7 +58,7 @@ def rows(folder, kind, split) -> list[dict]:
 def test_every_sampled_document_is_there_once_as_it_was_sampled(exported, tokenizer):
     found = rows(exported, "documents", "train") + rows(exported, "documents", "heldout")
     by_id = {row["doc_id"]: row for row in found}
-    samples = read_samples([exported / "shard0.parquet"])
+    samples = list(read_samples([exported / "shard0.parquet"]))
     assert len(found) == len(by_id) == len(samples) == 12
     for sample in samples:
         row = by_id[sample.document]
@@ -69,7 +69,7 @@ def test_every_sampled_document_is_there_once_as_it_was_sampled(exported, tokeni
 
 
 def test_documents_are_held_out_as_in_the_study(exported):
-    samples = read_samples([exported / "shard0.parquet"])
+    samples = list(read_samples([exported / "shard0.parquet"]))
     budget = {"train_tokens": 20, "heldout_tokens": 20, "heldout_fraction": HELDOUT}
     corpus = build_corpus(
         "x",

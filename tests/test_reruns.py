@@ -144,11 +144,12 @@ def test_a_model_is_studied_on_the_corpora_it_names(study, edit):
     assert "tiny/second/faithful/resid_pre" not in output
 
 
-def test_forcing_a_rule_drops_its_state_and_no_others(study):
-    states = [study / f"tests/tiny/state/{name}/x" for name in ("summarise", "train_sae")]
+def test_forcing_a_rule_drops_its_state_in_this_study_and_no_other(study):
+    names = ("summarise/tiny", "summarise/another", "train_sae/tiny")
+    states = [study / f"tests/tiny/state/{name}/x" for name in names]
     for state in states:
         state.mkdir(parents=True)
     output = snakemake(study, "-R", "summarise", "--cores", "1")
     assert output.endswith("exit 0"), output[-2000:]
-    assert [state.exists() for state in states] == [False, True]
+    assert [state.exists() for state in states] == [False, True, True]
     shutil.rmtree(study / "tests/tiny/state")

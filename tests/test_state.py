@@ -294,7 +294,7 @@ def test_documents_are_never_left_out_in_silence(tmp_path, removed):
         return (Sample(number, [number], False) for number in documents)
 
     write_samples(plain, range(16), 4, tmp_path / "shard.parquet", state)
-    assert len(read_samples([tmp_path / "shard.parquet"])) == 16
+    assert len(list(read_samples([tmp_path / "shard.parquet"]))) == 16
 
 
 @pytest.mark.parametrize("changed", ["torch", "threads", "device"])

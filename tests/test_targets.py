@@ -12,7 +12,7 @@ from tiny_study import CONFIG, planned, snakemake, table
 pytestmark = pytest.mark.workflow
 
 
-def test_exports_are_made_by_a_target_of_their_own(study):
+def test_exports_are_made_by_a_target_of_their_own(study, edit):
     jobs = planned(snakemake(study, "-n", "export"))
     assert jobs == {"export": 1, "export_sae": 2 * (3 + 2 + 1), "export_corpus": 1}
     sae, corpus = "saes/tiny/notes/batch-topk/seed1", "corpora/tiny/faithful"
@@ -36,6 +36,10 @@ def test_exports_are_made_by_a_target_of_their_own(study):
     counts = table(study, "corpus_statistics").filter(pl.col("corpus") == "faithful")
     assert len(documents) == counts.filter(pl.col("metric") == "documents")["value"].item()
     assert "Nothing to be done" in snakemake(study, *targets, "--cores", "1")
+    # A context length of the model's own is the one that every rule goes by.
+    edit(CONFIG, "context_length: 32", "context_length: 48")
+    edit(CONFIG, "hooks: [resid_pre.1]", "hooks: [resid_pre.1]\n    context_length: 32")
+    assert "Nothing to be done" in snakemake(study, "-n", *targets)
 
 
 def test_the_report_is_one_offline_html_with_every_figure(study):

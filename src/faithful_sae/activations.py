@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faithful_sae.models import blocks, hook_block
+from faithful_sae.hook_names import hook_block
+from faithful_sae.models import blocks
 
 FORWARD_TOKENS = {"cpu": 1024, "cuda": 65536}  # padded tokens in one forward pass
 

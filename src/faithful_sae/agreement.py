@@ -14,6 +14,7 @@ from torch import Tensor
 from faithful_sae.matching import best_assignment
 
 CONSTANT = 1e-12  # variance over mean square below which only rounding varies
+ROWS = 256  # latents whose products are held sparse at once: on many tokens hardly any is zero
 
 
 def correlations(a: sparse.csr_array, b: sparse.csr_array) -> Tensor:
@@ -31,7 +32,7 @@ def correlations(a: sparse.csr_array, b: sparse.csr_array) -> Tensor:
 def centred_products(a: sparse.csr_array, b: sparse.csr_array) -> Tensor:
     """sum_t (a_ti - mean_i)(b_tj - mean_j) of all latents i of a, j of b, [n_a, n_b] float64.
 
-    Memory: one matrix of that size, beside the pairs of latents that are ever active together.
+    Memory: one matrix of that size.
     a, b: [T, n] latents of the same tokens.  Raises ValueError for different tokens.
     """
     tokens = a.shape[0]
@@ -42,7 +43,11 @@ def centred_products(a: sparse.csr_array, b: sparse.csr_array) -> Tensor:
     # float64: of latents that are seldom silent, the means take nearly all away.
     a, b = a.astype(np.float64), b.astype(np.float64)
     mean_a, mean_b = torch.from_numpy(a.mean(0)), torch.from_numpy(b.mean(0))
-    products: Tensor = torch.from_numpy((a.T @ b).toarray())
+    by_latent = a.T.tocsr()
+    products = torch.empty(a.shape[1], b.shape[1], dtype=torch.float64)
+    for start in range(0, len(products), ROWS):
+        some = slice(start, start + ROWS)
+        products[some] = torch.from_numpy((by_latent[some] @ b).toarray())
     products.addr_(mean_a, mean_b, alpha=-tokens)
     return products
 

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from faithful_sae.activations import batches_by_length, context_activations
 from faithful_sae.audit_checks import SCHEMA, check_hook, check_input, check_k, check_tokenizer
+from faithful_sae.contexts import context_tokens
+from faithful_sae.hook_names import hook_block
 from faithful_sae.likelihood import next_token_losses
 from faithful_sae.logit_effects import final_norm
-from faithful_sae.models import blocks, hook_block
+from faithful_sae.models import blocks
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
 from faithful_sae.vocabulary import VOCABULARY, vocabulary_sha256
@@ -112,6 +114,6 @@ def nll(model: Any, contexts: Sequence[np.ndarray]) -> float:
 
 def _first(contexts: pa.Table) -> list[np.ndarray]:
     """The first contexts that together have TOKENS tokens, or all."""
-    rows = [np.asarray(row, np.int32) for row in contexts["tokens"].to_pylist()]
+    rows = context_tokens(contexts)
     ends = np.cumsum([len(row) for row in rows])
     return rows[: 1 + int(np.searchsorted(ends, TOKENS))]

@@ -20,7 +20,7 @@ DIFFERENCES = dict.fromkeys(COMPARISON, pl.String) | {
     "effect_size": pl.Float64,
     "p": pl.Float64,
 }
-# How far a corpus is from what the model would write (DESIGN of the measure: corpus_statistics.py).
+# How far a corpus is from what the model would write, as corpus_statistics.py measures it.
 DOSES = ["surprise_distance", "nll"]
 RESPONSES = [
     "shared_feature_ratio",
@@ -137,7 +137,7 @@ def _adjusted() -> pl.Expr:
     return pl.col("p").map_batches(adjust, return_dtype=pl.Float64)
 
 
-def surprise(corpus_statistics: pl.DataFrame) -> pl.DataFrame:
+def corpus_doses(corpus_statistics: pl.DataFrame) -> pl.DataFrame:
     """DOSES of every corpus: columns model, corpus, dose, amount (nats per token)."""
     return corpus_statistics.select(
         "model",
@@ -157,10 +157,9 @@ def dose_response(summary: pl.DataFrame, corpus_statistics: pl.DataFrame) -> pl.
     One row per model, hook, SAE, metric and dose, where there are three corpora or more. The
     corpora are the points: an interval over so few is wide, and they were chosen, not drawn.
     """
-    doses = surprise(corpus_statistics)
     points = (
         summary.filter(pl.col("metric").is_in(RESPONSES), pl.col("mean").is_finite())
-        .join(doses, on=["model", "corpus"])
+        .join(corpus_doses(corpus_statistics), on=["model", "corpus"])
         .sort("corpus")
     )
     rows = []

@@ -18,6 +18,7 @@ from faithful_sae.entries import (
     saes_of,
     trained,
 )
+from faithful_sae.hook_names import hook_block
 from faithful_sae.names import PRETRAINED
 from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.schema_errors import first_error, nearest
@@ -68,7 +69,7 @@ def check_model(config: Config, facts: Config) -> None:
         return
     hooks = config["models"][name]["hooks"]
     for hook in hooks:
-        if int(hook.removeprefix("resid_pre.")) >= blocks:
+        if hook_block(hook) >= blocks:
             raise ConfigError(
                 f"models.{name}.hooks: {hook} lies beyond the last block; the model has {blocks} "
                 f"blocks, so the deepest hook is resid_pre.{blocks - 1}."

@@ -5,6 +5,7 @@ Token ids are kept from here to the SAE; nothing is decoded and encoded again.
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -107,6 +108,30 @@ def take(contexts: list[Context], tokens: int) -> list[Context]:
     return taken
 
 
+class FirstContexts:
+    """Of all contexts added, the first in the order of their keys, `tokens` tokens of them.
+
+    Memory: contexts of twice as many tokens, however many are added.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._kept: list[Context] = []
+        self._held = 0
+
+    def add(self, contexts: Iterable[Context]) -> None:
+        for context in contexts:
+            self._kept.append(context)
+            self._held += len(context.tokens) - 1
+            if self._held > 2 * self.tokens:
+                # What comes later can only push out more: what is cut off now is never missed.
+                self._kept, self._held = self.taken(), self.tokens
+
+    def taken(self) -> list[Context]:
+        """In order, the last one cut to fit; fewer tokens where fewer were added."""
+        return take(sorted(self._kept), self.tokens)
+
+
 def context_table(contexts: list[Context]) -> pa.Table:
     """Contexts as a table of schema CONTEXTS."""
     columns = {
@@ -118,12 +143,24 @@ def context_table(contexts: list[Context]) -> pa.Table:
     return pa.table(columns, schema=CONTEXTS)
 
 
+def context_tokens(contexts: pa.Table) -> list[np.ndarray]:
+    """The tokens of each context, start token first, [n] int32: read-only views of the table.
+
+    Python's own integers would take ten times the memory.
+    """
+    column = contexts["tokens"].combine_chunks()
+    tokens = column.flatten().to_numpy()
+    ends = np.cumsum(column.value_lengths().to_numpy(), dtype=np.int64)
+    return [tokens[start:end] for start, end in pairwise([0, *ends.tolist()])]
+
+
 def shard_of(n: int, shard: int, shards: int) -> range:
     """The run of `n` blocks that belongs to one of `shards` shards."""
     return range(n * shard // shards, n * (shard + 1) // shards)
 
 
 def digest(content: bytes) -> bytes:
+    """16 bytes that stand for a document or context: its identity, and its place in any order."""
     return blake2b(content, digest_size=16).digest()
 
 

@@ -1,8 +1,8 @@
 """Corpora: documents become contexts of token ids, split into train and held-out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,18 +13,18 @@ from faithful_sae.arrow import read_arrow, write_arrow
 from faithful_sae.checksums import read_json, write_json
 from faithful_sae.contexts import (
     Document,
+    FirstContexts,
     Sample,
     context_table,
     cut_contexts,
     digest,
     is_heldout,
     pack_contexts,
-    take,
 )
 from faithful_sae.models import encode
 from faithful_sae.state import State
 
-TOKENIZE_AT_ONCE = 256  # documents: enough to keep the tokenizer's threads busy
+AT_ONCE = 256  # documents in memory: enough to keep the tokenizer's threads busy
 SAMPLES = pa.schema({"document": pa.int64(), "tokens": pa.list_(pa.int32()), "ended": pa.bool_()})
 
 
@@ -46,7 +46,7 @@ def text_documents(texts: Iterable[str], tokenizer: Any) -> Iterator[Document]:
 
     for text in texts:
         chunk.append(text)
-        if len(chunk) == TOKENIZE_AT_ONCE:
+        if len(chunk) == AT_ONCE:
             yield from tokenised()
             chunk.clear()
     yield from tokenised()
@@ -59,7 +59,7 @@ def sampled_documents(samples: Iterable[Sample]) -> Iterator[Document]:
         yield Document(tokens, digest(tokens.tobytes()), sample.ended)
 
 
-def written_documents(samples: list[Sample], reader: Any, writer: Any) -> Iterator[Document]:
+def written_documents(samples: Iterable[Sample], reader: Any, writer: Any) -> Iterator[Document]:
     """Documents that a model wrote, for a model to read; `reader`, `writer` are their tokenizers.
 
     Ids are kept when both have the same vocabulary; otherwise the text is carried over.
@@ -68,7 +68,8 @@ def written_documents(samples: list[Sample], reader: Any, writer: Any) -> Iterat
         yield from sampled_documents(samples)
         return
     plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    texts = (writer.decode(sample.tokens, **plain) for sample in samples)
+    samples, decoded = tee(samples)
+    texts = (writer.decode(sample.tokens, **plain) for sample in decoded)
     for sample, document in zip(samples, text_documents(texts, reader), strict=True):
         yield document._replace(ended=sample.ended)
 
@@ -91,12 +92,17 @@ def build_corpus(
     the start token of each context; the last context is cut, so that every corpus has exactly the
     tokens asked for. `counts` is about all documents, those that the budget leaves out too.
 
+    Memory: contexts of twice the tokens asked for, and the digests of all documents; if `pack`, all
+    documents, since where a context begins depends on those before it.
+
     Raises ValueError naming the corpus when it is empty or holds fewer tokens than asked.
     """
     counts = {"documents": 0, "duplicates": 0, "ended": 0, "tokens": 0}
     first_tokens: Counter[int] = Counter()
     seen: set[bytes] = set()
-    splits: dict[bool, list[tuple[int, Document]]] = {False: [], True: []}
+    splits = {"train": FirstContexts(train_tokens), "heldout": FirstContexts(heldout_tokens)}
+    to_pack: dict[str, list[tuple[int, Document]]] = {"train": [], "heldout": []}
+    different = dict.fromkeys(splits, 0)
     for number, document in enumerate(documents):
         counts["documents"] += 1
         if document.digest in seen:
@@ -106,26 +112,27 @@ def build_corpus(
         counts["ended"] += document.ended
         counts["tokens"] += len(document.tokens)
         first_tokens.update(document.tokens[:1].tolist())
-        splits[is_heldout(document.digest, heldout_fraction)].append((number, document))
+        split = "heldout" if is_heldout(document.digest, heldout_fraction) else "train"
+        different[split] += 1
+        if pack:
+            to_pack[split].append((number, document))
+        else:
+            splits[split].add(cut_contexts([(number, document)], start_token, context_length))
     if not counts["tokens"]:
         raise ValueError(f"corpora.{name}: the corpus is empty; check its source.")
-    cut = pack_contexts if pack else cut_contexts
     tables = {}
-    for heldout, asked in ((False, train_tokens), (True, heldout_tokens)):
-        contexts = sorted(cut(splits[heldout], start_token, context_length))
-        chosen = take(contexts, asked)
+    for split, contexts in splits.items():
+        contexts.add(pack_contexts(to_pack[split], start_token, context_length))
+        chosen = contexts.taken()
         found = sum(len(c.tokens) - 1 for c in chosen)
-        if found < asked:
-            split = "heldout" if heldout else "train"
+        if found < contexts.tokens:
             raise ValueError(
-                f"corpora.{name}: {found:,} {split} tokens in {len(splits[heldout]):,} documents, "
-                f"but corpus_size.{split}_tokens asks for {asked:,}; lower it, or give the corpus "
-                f"more text (corpora.{name}.documents for sampled text)."
+                f"corpora.{name}: {found:,} {split} tokens in {different[split]:,} documents, but "
+                f"corpus_size.{split}_tokens asks for {contexts.tokens:,}; lower it, or give the "
+                f"corpus more text (corpora.{name}.documents for sampled text)."
             )
-        tables[heldout] = context_table(chosen)
-    return Corpus(
-        tables[False], tables[True], counts | {"first_tokens": dict(sorted(first_tokens.items()))}
-    )
+        tables[split] = context_table(chosen)
+    return Corpus(**tables, counts=counts | {"first_tokens": dict(sorted(first_tokens.items()))})
 
 
 def write_samples(
@@ -149,10 +156,11 @@ def write_samples(
     write_arrow(pa.concat_tables([SAMPLES.empty_table(), *pieces]), path)
 
 
-def read_samples(paths: list[Path]) -> list[Sample]:
-    """The documents of all shards, in number order."""
-    rows = [row for path in paths for row in read_arrow(path).to_pylist()]
-    return sorted((Sample(**row) for row in rows), key=lambda s: s.document)
+def read_samples(paths: Sequence[Path]) -> Iterator[Sample]:
+    """The documents of one shard after the other, in their order; memory is of one shard's ids."""
+    for path in paths:
+        for batch in read_arrow(path).to_batches(max_chunksize=AT_ONCE):
+            yield from (Sample(**row) for row in batch.to_pylist())
 
 
 def write_corpus(corpus: Corpus, train: Path, heldout: Path, counts: Path) -> None:

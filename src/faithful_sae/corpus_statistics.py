@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import rel_entr  # x log(x / y), and 0 where x is 0
 
 from faithful_sae.activations import batches_by_length
-from faithful_sae.contexts import digest
+from faithful_sae.contexts import context_tokens, digest
 from faithful_sae.likelihood import predictions
 from faithful_sae.models import encode
 from faithful_sae.progress import Progress
@@ -36,7 +36,7 @@ def corpus_statistics(
     """Tables of all statistics below (metric, value) and of first tokens; likelihoods on at least
     `tokens` held-out tokens, as far as there are any.
     """
-    contexts = [np.asarray(t, np.int32) for t in heldout["tokens"].to_pylist()]
+    contexts = context_tokens(heldout)
     enough = 1 + int(np.searchsorted(np.cumsum([len(c) - 1 for c in contexts]), tokens))
     # JSON has no integer keys.
     by_token = {int(token): n for token, n in counts["first_tokens"].items()}
@@ -72,9 +72,9 @@ def token_statistics(
     }
     everything = []
     for split, table in (("train", train), ("heldout", heldout)):
-        contexts = [np.asarray(t, np.int32) for t in table["tokens"].to_pylist()]
+        contexts = context_tokens(table)
         statistics[f"{split}_contexts"] = len(contexts)
-        statistics[f"{split}_documents"] = len(set(table["document"].to_pylist()))
+        statistics[f"{split}_documents"] = len(table["document"].unique())
         statistics[f"{split}_tokens"] = sum(len(c) - 1 for c in contexts)
         if split == "train":
             statistics["distinct_4grams"] = distinct_4grams(contexts)
@@ -98,7 +98,7 @@ def retokenization_mismatch(tokenizer: Any, contexts: pa.Table) -> float:
 
     It is why this workflow keeps ids. The start token is left out.
     """
-    ids: list[list[int]] = [c[1:] for c in contexts["tokens"].to_pylist()]
+    ids: list[list[int]] = [c[1:].tolist() for c in context_tokens(contexts)]
     again = encode(tokenizer, tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False))
     return sum(a != b for a, b in zip(ids, again, strict=True)) / len(ids)
 
@@ -109,9 +109,9 @@ def surprise(model: Any, contexts: list[np.ndarray]) -> dict[str, float]:
 
     nll: mean of -log p(token | what precedes it); entropy: mean entropy of p on the same contexts;
     surprise_gap: nll - entropy. Zero in expectation on the model's own samples at temperature 1,
-    positive where the text is not what the model would write. Contexts
-    cut from the middle of a document begin with a surprise that is the cut's; surprise_gap_settled
-    counts positions from SETTLED on. Standard errors take the context as the unit (ratio estimate).
+    positive where the text is not what the model would write. Contexts cut from the middle of a
+    document begin with a surprise that is the cut's; surprise_gap_settled counts positions from
+    SETTLED on. Standard errors take the context as the unit (ratio estimate).
     """
     sums = []  # per context: tokens, nll, entropy, gap; tokens and gap from SETTLED on
     progress = Progress("corpus_statistics", len(contexts), "contexts")

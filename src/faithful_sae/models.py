@@ -61,11 +61,6 @@ def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     return encoded
 
 
-def hook_block(hook: str) -> int:
-    """The block L whose input `resid_pre.L` names (TransformerLens: blocks.L.hook_resid_pre)."""
-    return int(hook.removeprefix("resid_pre."))
-
-
 def blocks(model: Any) -> nn.ModuleList:
     """The model's transformer blocks, whatever its family calls them."""
     depth = model.config.get_text_config().num_hidden_layers

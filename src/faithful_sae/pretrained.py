@@ -13,7 +13,7 @@ from torch import Tensor
 from faithful_sae.checksums import file_digest, verify
 from faithful_sae.foreign import CONFIG, SPARSIFY, Pretrained, read_pretrained, weights_file
 from faithful_sae.heldout import Heldout
-from faithful_sae.models import hook_block
+from faithful_sae.hook_names import hook_block
 from faithful_sae.sae import SAE
 from faithful_sae.vocabulary import VOCABULARY
 

@@ -11,7 +11,7 @@ from itertools import cycle
 import numpy as np
 import pyarrow as pa
 
-from faithful_sae.contexts import Context, context_table
+from faithful_sae.contexts import Context, context_table, context_tokens
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM, UNIGRAM
 
 
@@ -95,7 +95,7 @@ def shuffled_tokens(heldout: Sequence[pa.Table], tokens: int) -> list[np.ndarray
 
 def _rows(table: pa.Table) -> list[np.ndarray]:
     """The tokens of each context after its start token."""
-    return [np.asarray(row[1:], np.int64) for row in table["tokens"].to_pylist()]
+    return [row[1:] for row in context_tokens(table)]
 
 
 def _cut(ids: np.ndarray, context_length: int) -> list[np.ndarray]:

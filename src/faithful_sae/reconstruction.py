@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from faithful_sae.activations import batches_by_length, hidden_states, resumed_at
+from faithful_sae.contexts import context_tokens
 from faithful_sae.likelihood import next_token_losses
 from faithful_sae.progress import Progress
 from faithful_sae.sae import SAE
@@ -205,7 +206,7 @@ def reconstruction(
     saes: by (train corpus, seed); paths: the contexts' activation shards, in order.
     Returns columns corpus, seed, positions ("kept" or "all"), metric, value.
     """
-    tokens = [np.asarray(t, np.int32) for t in contexts["tokens"].to_pylist()]
+    tokens = context_tokens(contexts)
     ends = np.cumsum([len(t) for t in tokens])
     sample = 1 + int(np.searchsorted(np.cumsum([len(t) - 1 for t in tokens]), ce_tokens))
     sample = min(sample, len(tokens))

@@ -12,7 +12,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from faithful_sae.models import device, hook_block
+from faithful_sae.hook_names import hook_block
+from faithful_sae.models import device
 from faithful_sae.progress import Progress
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Shards

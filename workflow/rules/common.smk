@@ -103,11 +103,12 @@ localrules:
 
 
 onstart:
-    # Who forces jobs wants them from zero, not from where killed ones stood.
+    # Who forces jobs wants them from zero, not from where killed ones stood. Another study's jobs,
+    # which may be running beside this one, keep theirs.
     forced = workflow.dag_settings
     for name in {known.name for known in workflow.rules}:
         if forced.forceall or name in forced.forcerun:
-            shutil.rmtree(Path("state", name), ignore_errors=True)
+            shutil.rmtree(Path("state", name, config["study"]), ignore_errors=True)
 
 
 onsuccess:

@@ -14,6 +14,7 @@ rule fetch_sae:
         "results/logs/fetch_sae/{sae}@{revision}.log",
     wildcard_constraints:
         revision="[0-9a-f]{40}",
+    priority: 2  # what can be refused is asked for before anything is computed
     conda:
         "../../envs/torch.yaml"
     params:
@@ -69,7 +70,7 @@ rule audit_sae:
         outside=lambda wildcards: [
             corpus
             for corpus in corpora_of(config, wildcards.model, wildcards.sae)
-            if corpus not in sources("corpora", "faithful", "written_by")
+            if corpus not in SAMPLED
         ],
         positions=config["positions"],
         code=code_digest("audit_sae"),

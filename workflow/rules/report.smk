@@ -49,8 +49,9 @@ SUMMARIES = [
 TABLES = [*GATHERED, *SUMMARIES]
 REPORTED = [*SUMMARIES, *(["audit"] if AUDITED else [])]
 # The outside texts that each corpus holds; a model's writing holds none.
-WRITTEN = sources("corpora", "faithful", "written_by")
-WRITTEN += [corpus for corpus in CORPORA if config["corpora"][corpus].get("shift") == 0]
+WRITTEN = SAMPLED + [
+    corpus for corpus in CORPORA if config["corpora"][corpus].get("shift") == 0
+]
 TEXTS = {
     corpus: [
         part

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from faithful_sae.checksums import write_json
 from faithful_sae.config import check_model
-from faithful_sae.disk import require_disk_for_study
 from faithful_sae.entries import model_entry
 from faithful_sae.prepare import describe_model
+from faithful_sae.study_disk import require_disk_for_study
 
 facts = describe_model(
     snakemake.wildcards.model,

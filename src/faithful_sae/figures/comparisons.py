@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from faithful_sae.claims import DOSE
-from faithful_sae.comparisons import surprise
+from faithful_sae.comparisons import corpus_doses
 from faithful_sae.figures.style import (
     COMBINATION,
     LINE,
@@ -117,7 +117,7 @@ def dose_response(
     anything looks like a trend. Where one combination has so many, those with fewer are left out.
     """
     gaps = (
-        surprise(corpus_statistics)
+        corpus_doses(corpus_statistics)
         .filter(pl.col("dose") == DOSE, pl.col("corpus").is_in(corpora))
         .select("model", "corpus", gap="amount")
     )
