@@ -94,7 +94,7 @@ def similarity_forms(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
         for name, (_, look) in GROUPS.items()
     ]
     permuted = "null: permuted partners, shifted tokens"
-    legend(figure, [*(groups if drawn else []), *null_marks(within, permuted)], columns=3)
+    legend(figure, [*(groups if drawn else []), *null_marks(within, permuted)], columns=2)
     return figure
 
 

@@ -133,6 +133,5 @@ def legend(
     where: Any = "outside lower center",
 ) -> None:
     """A legend for all panels, below them, in room of its own."""
-    look: Any = {"handlelength": 2.6, "columnspacing": 1.4}
-    figure.legend(handles=handles, loc=where, ncols=min(columns, len(handles)), **look)
+    figure.legend(handles=handles, loc=where, ncols=min(columns, len(handles)), handlelength=2.6)
     _make_room(figure, math.ceil(len(handles) / columns))
