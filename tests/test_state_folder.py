@@ -1,12 +1,14 @@
-"""One process works in the folder of a job; who it is stands in the lock."""
+"""The folder of a job: one process works in it, and what is not this very job's is not used."""
 
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from faithful_sae.state import LOCK, State
+from faithful_sae.state import CHECKPOINT, LOCK, State
 
 HOLDER = """
 import sys
@@ -82,3 +84,10 @@ def test_a_renamed_file_in_an_input_is_another_job(tmp_path):
     State(tmp_path / "state", {}, [tmp_path / "model"]).save({}, {"done": 7})
     (tmp_path / "model/a").rename(tmp_path / "model/b")
     assert State(tmp_path / "state", {}, [tmp_path / "model"]).load() is None
+
+
+def test_a_checkpoint_that_says_nothing_of_itself_is_never_used(tmp_path):
+    State(tmp_path / "state", {}, []).save({"x": torch.zeros(1)}, {"done": 7})
+    save_file({"x": torch.zeros(1)}, tmp_path / "state" / CHECKPOINT)
+    assert State(tmp_path / "state", {}, []).load() is None
+    assert not (tmp_path / "state" / CHECKPOINT).exists()
