@@ -22,7 +22,7 @@ def batches(read: Shards, batch_size: int, skip: int, n: int) -> list[list[float
     return [b.flatten().tolist() for b in islice(read.shuffled(batch_size, 3, skip), n)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=40),
     batch_size=st.integers(1, 150),  # up to more than the blocks that are mixed hold
