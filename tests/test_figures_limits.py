@@ -4,7 +4,8 @@ import matplotlib
 import numpy as np
 import polars as pl
 import pytest
-from figure_tables import CORPORA, CUT, NAMES, draw_figure, fake_features, firing, tables
+from drawn_figures import NAMES, draw_figure
+from figure_tables import CORPORA, CUT, fake_features, firing, tables
 
 from faithful_sae import figures
 
