@@ -5,9 +5,10 @@ import numpy as np
 import polars as pl
 import pytest
 from drawn_figures import NAMES, draw_figure
-from figure_tables import CORPORA, CUT, fake_features, firing, tables
+from figure_tables import CORPORA, CUT, fake_features, tables, tidy_table
 
 from faithful_sae import figures
+from faithful_sae.random_inputs import RANDOM_INPUTS
 
 
 def beyond(axes) -> list[tuple[float, float]]:
@@ -34,16 +35,19 @@ def test_no_legend_is_wider_than_the_page(name):
 
 
 def test_a_scale_that_panels_share_holds_what_is_drawn_in_each_of_them():
-    low = pl.col("corpus") == CORPORA[0]  # the first panel, in which no bin holds many
-    few = firing().with_columns(
-        latents=pl.when(low & pl.col("log10_frequency").is_null()).then(90).otherwise("latents")
-    )
-    figure = figures.firing_frequencies(few, CORPORA, CUT["min_activation"])
+    """Of the first corpus ten bins hold a tenth each; of the second one bin holds all."""
+    rows = [
+        (corpus, 0, name, 1.0, edge, 1)
+        for corpus, edges in zip(CORPORA, (np.arange(-2.5, 0, 0.25), [-1.0]), strict=True)
+        for name in (None, *RANDOM_INPUTS)
+        for edge in edges
+    ]
+    names = ["random_input", "min_activation", "log10_frequency", "latents"]
+    table = tidy_table(rows, ["corpus", "seed", *names])
+    figure = figures.firing_frequencies(table, CORPORA, CUT["min_activation"])
     figure.draw_without_rendering()
-    first, second = figure.axes
-    assert not beyond(first) and not beyond(second)
-    tallest = second.get_ylim()[1]
-    assert max(line.get_ydata().max() for line in second.get_lines()) == 1 <= tallest
+    assert max(line.get_ydata().max() for line in figure.axes[1].get_lines()) == 1
+    assert [beyond(axes) for axes in figure.axes] == [[], []]
 
 
 def test_an_interval_of_a_ratio_near_zero_is_drawn_whole():
