@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SECONDS = 60  # for one answer; a machine may be busy
+SECONDS = 300  # for one answer; a machine may be busy
 
 
 class Page:

@@ -43,7 +43,7 @@ sys.stdin.readline()
 def job(tmp_path):
     """Start a process that claims a device and holds it until its input closes.
 
-    It is killed after two minutes: what waits for its next line then reads that there is none.
+    It is killed after ten minutes: what waits for its next line then reads that there is none.
     """
     running, timers = [], []
 
@@ -64,7 +64,7 @@ def job(tmp_path):
                 env=environment,
             )
         )
-        timers.append(threading.Timer(120, running[-1].kill))
+        timers.append(threading.Timer(600, running[-1].kill))
         timers[-1].start()
         return running[-1]
 

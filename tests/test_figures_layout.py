@@ -19,7 +19,7 @@ from figure_tables import (
 )
 
 from faithful_sae import comparisons, figures
-from faithful_sae.figures.style import Grid, canvas
+from faithful_sae.figures.layout import Grid, canvas
 from faithful_sae.random_inputs import UNIFORM
 
 

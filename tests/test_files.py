@@ -81,6 +81,14 @@ def test_what_another_machine_left_goes_when_it_has_not_changed_for_a_day(tmp_pa
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+def test_a_machine_whose_name_ends_in_this_ones_is_another(tmp_path):
+    """Of `gpu.lab` no process runs on `lab`, and it may well be writing."""
+    other = tmp_path / f".file.gpu.{os.uname().nodename}.{2**30}.partial"
+    other.mkdir()
+    write(tmp_path / "file", "mine")
+    assert other.exists()
+
+
 @pytest.mark.parametrize("name", ["file", "file[1]"])
 def test_what_a_killed_process_of_the_same_number_left_is_cleared(tmp_path, name):
     """In containers that are started again, numbers repeat."""

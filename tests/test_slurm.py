@@ -50,7 +50,7 @@ def finish(process: subprocess.Popen) -> str:
     return f"{output}\nexit {process.returncode}"
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: int = 90) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: int = 600) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"

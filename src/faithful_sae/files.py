@@ -21,7 +21,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        if _abandoned(other):
+        if _abandoned(other, path):
             shutil.rmtree(other, ignore_errors=True)
     folder = path.parent / f".{path.name}.{os.uname().nodename}.{os.getpid()}.partial"
     folder.mkdir()
@@ -46,10 +46,11 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def _abandoned(temporary: Path) -> bool:
-    """Whether the process that a temporary is named after no longer writes it."""
-    machine, pid = temporary.name.removesuffix(".partial").rsplit(".", 1)
-    if not machine.endswith(f".{os.uname().nodename}"):
+def _abandoned(temporary: Path, path: Path) -> bool:
+    """Whether the process that a temporary of `path` is named after no longer writes it."""
+    writer = temporary.name.removeprefix(f".{path.name}.").removesuffix(".partial")
+    machine, _, pid = writer.rpartition(".")
+    if machine != os.uname().nodename:
         try:
             changed = max(path.stat().st_mtime for path in [temporary, *temporary.iterdir()])
         except FileNotFoundError:  # its writer has just ended

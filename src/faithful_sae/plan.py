@@ -6,7 +6,8 @@ Adding up what a machine could partly do at once errs on the dear side; rates ar
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,10 @@ REASONS = {  # how Snakemake begins a reason -> what to call it; the first that 
 
 
 class Job(NamedTuple):
-    """One job of a dry run; again: whether what it makes is there already."""
+    """One job of a dry run.
+
+    inputs, outputs: paths; gpu: whether it takes one; reason: why it runs, one of REASONS.
+    """
 
     rule: str
     wildcards: dict[str, str]
@@ -209,18 +213,38 @@ def makespan(jobs: Sequence[Job], seconds: Sequence[float], machine: Machine) ->
     waits = [
         {maker[path] for path in job.inputs if path in maker} - {i} for i, job in enumerate(jobs)
     ]
+    followers: list[list[int]] = [[] for _ in jobs]
+    for i, makers in enumerate(waits):
+        for made in makers:
+            followers[made].append(i)
     on_gpu = [job.gpu and machine.has_gpus for job in jobs]
-    todo, running, now = set(range(len(jobs))), dict[int, float](), 0.0
-    while todo or running:
-        ready = [i for i in todo if not waits[i] & (todo | running.keys())]
-        for i in sorted(ready, key=lambda i: -seconds[i]):
-            full = len(running) == machine.cores
-            taken = on_gpu[i] and sum(on_gpu[j] for j in running) == machine.devices
-            if not full and not taken:
-                running[i] = now + seconds[i]
-                todo.remove(i)
+    # Heaps, because a study can have thousands of jobs: the longest ready one, the first to end.
+    ready: dict[bool, list[tuple[float, int]]] = {True: [], False: []}  # by whether it takes a GPU
+    running: list[tuple[float, int]] = []
+    now, devices, begun = 0.0, machine.devices, 0
+
+    def get_ready(numbers: Iterable[int]) -> None:
+        for i in numbers:
+            if not waits[i]:
+                heappush(ready[on_gpu[i]], (-seconds[i], i))
+
+    get_ready(range(len(jobs)))
+    while True:
+        while len(running) < machine.cores:
+            queues = [ready[gpu] for gpu in (True, False) if ready[gpu] and (devices or not gpu)]
+            if not queues:
+                break
+            _, i = heappop(min(queues))
+            devices -= on_gpu[i]
+            begun += 1
+            heappush(running, (now + seconds[i], i))
         if not running:
-            raise ValueError("the jobs of the dry run wait for each other.")
-        done = min(running, key=lambda i: running[i])
-        now = running.pop(done)
+            break
+        now, done = heappop(running)
+        devices += on_gpu[done]
+        for i in followers[done]:
+            waits[i].remove(done)
+        get_ready(followers[done])
+    if begun < len(jobs):
+        raise ValueError("the jobs of the dry run wait for each other.")
     return now

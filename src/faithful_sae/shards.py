@@ -196,7 +196,7 @@ class Shards:
 
         Blocks are visited in random order and BUFFER_BLOCKS of them mixed in memory. The order
         depends on the seed and the data alone, not on how many shards hold them. The first `skip`
-        batches are passed over, for a consumer that has had them.
+        batches are passed over without being read, for a consumer that has had them.
 
         A batch is the consumer's until it asks for the next one, which takes the same memory: to
         get fresh memory for each from the system costs more time than to fill it.
@@ -207,25 +207,40 @@ class Shards:
         largest = sorted(block.rows for block in self._blocks)[-BUFFER_BLOCKS:]
         stored = self._buffer(batch_size - 1 + sum(largest))
         batch = torch.empty(batch_size, self.d_in)
-        end = 0  # of the rows left over from the blocks before
+        left, there = np.zeros(0, np.int64), True  # rows left over; are they the first of `stored`?
         while True:
             order = generator.permutation(len(self._blocks))
             for first in range(0, len(order), BUFFER_BLOCKS):
-                mixed = [np.arange(end)]
-                for number in order[first : first + BUFFER_BLOCKS].tolist():
-                    mixed.append(self._kept_rows(number) + end)
-                    end += self._load(number, stored[end:])
-                kept = np.concatenate(mixed)
-                rows = torch.from_numpy(kept[generator.permutation(len(kept))])
-                full = len(rows) // batch_size * batch_size
-                for start in range(0, full, batch_size):  # none if the buffer fills no batch
-                    if skip:
-                        skip -= 1
-                        continue
-                    _gather(stored, rows[start : start + batch_size], out=batch)
-                    yield batch
-                end = len(rows) - full
-                stored[:end] = stored[rows[full:]]
+                numbers = order[first : first + BUFFER_BLOCKS].tolist()
+                starts = np.cumsum([len(left), *(self._blocks[number].rows for number in numbers)])
+                kept = [self._kept_rows(number) for number in numbers]
+                rows = np.concatenate([left, *map(np.add, self._first[numbers], kept)])
+                places = np.concatenate([np.arange(len(left)), *map(np.add, starts, kept)])
+                mixed = generator.permutation(len(rows))
+                row, place = rows[mixed], torch.from_numpy(places[mixed])
+                full = len(row) // batch_size * batch_size
+                passed = min(skip, full // batch_size)
+                skip -= passed
+                if not skip:
+                    if not there:
+                        self._fetch(left, stored)
+                    for number, start in zip(numbers, starts, strict=False):
+                        self._load(number, stored[start:])
+                    for start in range(passed * batch_size, full, batch_size):
+                        _gather(stored, place[start : start + batch_size], out=batch)
+                        yield batch
+                    stored[: len(row) - full] = stored[place[full:]]
+                left, there = row[full:], not skip
+
+    def _fetch(self, rows: np.ndarray, stored: Tensor) -> None:
+        """Read single rows, by their numbers in the corpus, into the first ones of `stored`."""
+        owners = np.searchsorted(self._first, rows, side="right") - 1
+        block = stored[len(rows) :]
+        for number in np.unique(owners).tolist():
+            self._load(number, block)
+            mine = np.flatnonzero(owners == number)
+            inside = rows[mine] - self._first[number]
+            stored[torch.from_numpy(mine)] = block[torch.from_numpy(inside)]
 
     def _buffer(self, rows: int) -> Tensor:
         return torch.empty(rows, self.d_in, dtype=self.dtype)

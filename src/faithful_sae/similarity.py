@@ -58,8 +58,8 @@ class Comparison(NamedTuple):
 
 def compare(a: Encoded, b: Encoded) -> Comparison:
     """Match two SAEs of the same shape, on whatever tokens each was encoded."""
-    alive = match_alive(a.sae, b.sae, a.alive, b.alive)
-    return Comparison(a, b, match_all(a.sae, b.sae), alive)
+    every = match_all(a.sae, b.sae)  # first: a weight that is not finite is named by its latent
+    return Comparison(a, b, every, match_alive(a.sae, b.sae, a.alive, b.alive))
 
 
 def weight_similarity(pair: Comparison, thresholds: Sequence[float]) -> Rows:

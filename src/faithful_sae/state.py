@@ -27,7 +27,7 @@ from torch import Tensor, get_num_threads
 
 from faithful_sae.checksums import file_digest
 from faithful_sae.devices import gpus
-from faithful_sae.files import written_whole
+from faithful_sae.files import files_below, written_whole
 from faithful_sae.tensors import tensors_digest
 
 FINGERPRINT, CHECKPOINT, LOCK = "fingerprint.json", "checkpoint.safetensors", "lock"
@@ -100,18 +100,20 @@ class State:
             if os.path.samestat(os.fstat(self._locked), lock.stat()):
                 return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._locked = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        opened = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
+            os.close(opened)
             raise RuntimeError(
                 f"{self.folder} is in use by process {lock.read_text() or '?'}: a job that "
                 "outlived its Snakemake, or another one's; wait for it or end it, and run again."
             ) from error
         except OSError as error:  # some network file systems have no locks
             sys.stderr.write(f"{self.folder} cannot be locked ({error}); going on without\n")
-        os.truncate(self._locked, 0)
-        os.write(self._locked, f"{os.getpid()} on {socket.gethostname()}".encode())
+        os.truncate(opened, 0)
+        os.write(opened, f"{os.getpid()} on {socket.gethostname()}".encode())
+        self._locked = opened
 
     def piece(self, number: int) -> Path:
         """Where the piece of this number belongs; it must be written whole or not at all."""
@@ -204,6 +206,5 @@ def _digest(path: Path) -> str:
     """sha256 of a file, or of all files of a folder and their names."""
     if not path.is_dir():
         return file_digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{file_digest(file)}  {file.relative_to(path)}" for file in files]
+    lines = [f"{file_digest(file)}  {file.relative_to(path)}" for file in files_below(path)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

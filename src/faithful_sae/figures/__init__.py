@@ -9,7 +9,8 @@ from faithful_sae.figures.claims import claims
 from faithful_sae.figures.comparisons import differences, dose_response
 from faithful_sae.figures.data import first_tokens, norms, training_curves
 from faithful_sae.figures.evaluations import reconstruction
-from faithful_sae.figures.firing import fake_features, firing_frequencies
+from faithful_sae.figures.fake import fake_features
+from faithful_sae.figures.firing import firing_frequencies
 from faithful_sae.figures.forms import similarity_forms
 from faithful_sae.figures.known import fake_calls, recovery
 from faithful_sae.figures.probing import probing, sparse_probing

@@ -15,19 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 from faithful_sae.claims import CLAIMS, DOSE_CLAIMS
-from faithful_sae.figures.style import (
-    COMBINATION,
-    LINE,
-    NEUTRAL,
-    STYLE,
-    Grid,
-    Look,
-    canvas,
-    describe,
-    heading,
-    legend,
-    styled,
-)
+from faithful_sae.figures.layout import COMBINATION, LINE, Grid, canvas, heading, legend
+from faithful_sae.figures.style import NEUTRAL, STYLE, Look, describe, styled
 from faithful_sae.statistics import Interval
 
 VERDICTS = {

@@ -13,18 +13,12 @@ from matplotlib.figure import Figure
 
 from faithful_sae.claims import DOSE
 from faithful_sae.comparisons import corpus_doses
+from faithful_sae.figures.layout import COMBINATION, LINE, Grid, Row, canvas, heading, legend
 from faithful_sae.figures.style import (
-    COMBINATION,
-    LINE,
     NEUTRAL,
-    Grid,
-    Row,
-    canvas,
     corpus_lines,
     describe,
     draw_interval,
-    heading,
-    legend,
     looks,
     present,
     styled,
@@ -42,6 +36,8 @@ METRICS = {
     "ce_loss_increase:foreign": "CE loss increase on foreign\ntext (nats), lower is better",
     "explained_variance:foreign": "explained variance on foreign\ntext, higher is better",
 }
+
+ROUNDING = 1e-12  # differences up to this are none
 
 
 def _grid(part: pl.DataFrame, height: float) -> Grid:
@@ -98,7 +94,12 @@ def _differences(
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     axes.set_yticks(range(len(others)), others, parse_math=False)
     axes.set_ylim(len(others) - 0.5, -0.5)
-    axes.locator_params(axis="x", nbins=4)
+    bounds = [bound for interval in drawn for bound in interval[:3] if math.isfinite(bound)]
+    if any(abs(bound) > ROUNDING for bound in bounds):
+        axes.locator_params(axis="x", nbins=4)
+    else:  # an axis of its own scale would be one of rounding errors
+        axes.set_xlim(-1, 1)
+        axes.set_xticks([0], ["0: no difference" if bounds else "no number"])
     return drawn
 
 

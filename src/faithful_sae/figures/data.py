@@ -13,21 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, LogFormatter
 
-from faithful_sae.figures.style import (
+from faithful_sae.figures.layout import (
     COMBINATION,
-    NEUTRAL,
     Grid,
-    Look,
     across,
     canvas,
+    heading,
+    height,
+    keep_zero_in_sight,
+    legend,
+    panels,
+)
+from faithful_sae.figures.style import (
+    NEUTRAL,
+    Look,
     corpus_lines,
     describe_range,
     draw_band,
-    heading,
-    height,
-    legend,
     looks,
-    panels,
     present,
     styled,
 )
@@ -162,7 +165,7 @@ def training_curves(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
                 _band_over_seeds(axes, part, column, looks(corpora)[corpus])
             axes.set_title(label)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k, 1M
-            axes.set_ylim(bottom=0)
+            keep_zero_in_sight(axes)
         row.axes[0, 0].figure.supxlabel("training tokens", fontsize=8)
     heading(figure, "Training of the SAEs, by corpus", describe_range(table))
     legend(figure, corpus_lines(corpora, table))

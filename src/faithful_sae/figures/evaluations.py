@@ -12,16 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from faithful_sae.figures.style import (
-    COMBINATION,
-    Grid,
-    canvas,
-    describe,
-    heading,
-    present,
-    seed_intervals,
-    styled,
-)
+from faithful_sae.figures.layout import COMBINATION, Grid, canvas, heading
+from faithful_sae.figures.style import describe, present, seed_intervals, styled
 from faithful_sae.statistics import Interval
 
 # Metric -> title and colour map; brighter is closer to the model in every panel.

@@ -10,18 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from faithful_sae.figures.nulls import mark_nulls, note, null_marks, within_corpora
-from faithful_sae.figures.style import (
+from faithful_sae.figures.layout import (
     COMBINATION,
-    NEUTRAL,
     Grid,
     canvas,
-    draw_interval,
     heading,
     height,
+    keep_zero_in_sight,
     legend,
-    looks,
     name_corpora,
+)
+from faithful_sae.figures.nulls import mark_nulls, note, null_marks, within_corpora
+from faithful_sae.figures.style import (
+    NEUTRAL,
+    draw_interval,
+    looks,
     pair_intervals,
     present,
     styled,
@@ -81,7 +84,7 @@ def similarity_forms(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
         last.set_title("contributions of matched\nand of other latents")
         last.set_ylabel("linear CKA")
         last.set_ylim(-0.04, 1.04)
-        panels[0].set_ylim(bottom=-0.04 * panels[0].get_ylim()[1])  # nulls of 0 stay in sight
+        keep_zero_in_sight(panels[0])
         for axes in row.axes[:, 0]:
             axes.set_ylabel(f"share of latents\nabove {SHARED_THRESHOLD}")
     heading(figure, "Do SAEs of different seeds agree, whatever one counts?", note(drawn))
@@ -91,7 +94,7 @@ def similarity_forms(similarity: pl.DataFrame, corpora: Sequence[str]) -> Figure
         for name, (_, look) in GROUPS.items()
     ]
     permuted = "null: permuted partners, shifted tokens"
-    legend(figure, [*(groups if drawn else []), *null_marks(within, permuted)], columns=3)
+    legend(figure, [*(groups if drawn else []), *null_marks(within, permuted)], columns=2)
     return figure
 
 

@@ -11,19 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from faithful_sae.figures.layout import Grid, canvas, heading, legend, name_corpora
 from faithful_sae.figures.style import (
     MARKERS,
     NEUTRAL,
-    Grid,
     Look,
-    canvas,
     describe,
     draw_band,
     draw_interval,
-    heading,
-    legend,
     looks,
-    name_corpora,
     present,
     styled,
 )

@@ -13,22 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from faithful_sae.figures.style import (
+from faithful_sae.figures.layout import (
     ACROSS,
     COMBINATION,
-    NEUTRAL,
     WIDTH,
     Grid,
-    Look,
     Row,
     canvas,
-    describe,
-    draw_interval,
     heading,
     height,
     legend,
-    looks,
     name_corpora,
+)
+from faithful_sae.figures.style import (
+    NEUTRAL,
+    Look,
+    describe,
+    draw_interval,
+    looks,
     present,
     seed_intervals,
     styled,
@@ -111,7 +113,7 @@ def sparse_probing(table: pl.DataFrame, corpora: Sequence[str]) -> Figure:
     latents = Line2D([], [], color=NEUTRAL, marker="o", markersize=3, linewidth=0.8)
     latents.set_label("latents")
     random = Line2D([], [], color="black", linewidth=0.8, label="random dictionary")
-    legend(figure, [latents, random, *_baseline_keys()], columns=4)
+    legend(figure, [latents, random, *_baseline_keys()], columns=3)
     return figure
 
 
@@ -194,7 +196,7 @@ def _baselines(axes: Axes, table: pl.DataFrame) -> None:
         else:
             axes.set_ylim(bottom=low - 0.2 * (high - low))  # room for the words
             words = f"majority {majority:.2f} ↓"
-            axes.text(0.02, 0.02, words, transform=axes.transAxes, color=NEUTRAL)
+            axes.text(0.02, 0.04, words, transform=axes.transAxes, color=NEUTRAL, va="bottom")
 
 
 def _baseline_keys() -> list[Any]:

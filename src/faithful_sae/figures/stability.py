@@ -12,6 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from faithful_sae.figures.layout import (
+    COMBINATION,
+    Grid,
+    across,
+    canvas,
+    heading,
+    height,
+    keep_zero_in_sight,
+    legend,
+    name_corpora,
+    panels,
+)
 from faithful_sae.figures.nulls import (
     NULLS,
     mark_nulls,
@@ -22,21 +34,12 @@ from faithful_sae.figures.nulls import (
     within_corpora,
 )
 from faithful_sae.figures.style import (
-    COMBINATION,
     NEUTRAL,
     PALETTE,
-    Grid,
-    across,
-    canvas,
     draw_band,
     draw_interval,
-    heading,
-    height,
-    legend,
     looks,
-    name_corpora,
     pair_intervals,
-    panels,
     present,
     styled,
 )
@@ -76,7 +79,7 @@ def shared_features(
             part = row.of(summary).filter(pl.col("metric") == metric)
             drawn += _corpus_marks(axes, part, row.of(every).filter(values), corpora)
             axes.set_ylabel(label)
-            axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # a null of 0 stays in sight
+            keep_zero_in_sight(axes)
     heading(figure, "Do SAEs of different seeds find the same latents?", note(drawn))
     pair = Line2D([], [], color=NEUTRAL, marker=".", linestyle="", label="one pair of seeds")
     other = Line2D([], [], **BETWEEN, label="with SAEs of other training")
