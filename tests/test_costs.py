@@ -130,6 +130,12 @@ def test_pairs_beyond_the_third_cost_half():
     assert many / one == 3 + 3 / 2
 
 
+def test_each_pair_of_corpora_is_compared_by_every_seed():
+    three = made(corpora=made().config["corpora"] | {"more": {"source": "stdlib"}})
+    one, many = (cost("similarity_between_corpora", AT, each) for each in (made(), three))
+    assert (many.traffic / one.traffic, many.tokens / one.tokens) == (3, 3 / 2)
+
+
 def test_a_corpus_of_another_writer_costs_what_that_model_costs():
     base = study().config["models"]["base"]
     models = {"base": base, "small": base | {"hooks": []}}
@@ -146,7 +152,9 @@ def test_known_features_are_drawn_and_counted_on_one_random_input():
         models={"base": KNOWN},
         corpora={"own": {"source": "known_features", "shift": 0.0}},
         evaluations=EVALUATIONS,
+        shards=2,
     )
+    assert cost("draw_activations", AT | {"split": "train"}, known).tokens == 1_000 / 2
     drawn = cost("draw_activations", AT | {"split": "heldout"}, known)
     assert (drawn.tokens, drawn.flops) == (100, 2 * 100 * 8 * (16 + 4))
     assert drawn.kept == drawn.moved == 100 * 52
