@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from faithful_sae import activations, costs, likelihood, similarity, study_sizes
 from faithful_sae.config import load_config
-from faithful_sae.costs import RULES, cost
-from faithful_sae.plan import Job, Machine, makespan, plan, read_dry_run, sizes_of_outputs
+from faithful_sae.costs import cost
+from faithful_sae.plan import (
+    Job,
+    Machine,
+    gated_models,
+    makespan,
+    plan,
+    read_dry_run,
+    sizes_of_outputs,
+)
 from faithful_sae.plan_text import plan_text
 from faithful_sae.shapes import Shape
 from faithful_sae.study_sizes import Cost, Study, Unknown
@@ -92,11 +100,6 @@ def test_a_dry_run_is_read_job_by_job():
     )  # fmt: skip
 
 
-def test_every_costed_rule_is_one_of_the_workflow():
-    text = "".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
-    assert set(RULES) - {"all"} <= set(re.findall(r"^rule (\w+):", text, flags=re.M))
-
-
 def test_constants_repeated_so_that_no_torch_is_imported_are_those_of_the_code():
     assert study_sizes.FORWARD_TOKENS == activations.FORWARD_TOKENS
     assert study_sizes.TILE == likelihood.TILE
@@ -146,6 +149,8 @@ def test_jobs_run_side_by_side_as_far_as_inputs_cores_and_devices_allow():
     assert makespan(jobs, seconds, machine(GPU, devices=2, cores=9)) == 6
     assert makespan(jobs[4:], seconds[4:], machine(GPU, devices=2, cores=1)) == 6 + 5
     assert makespan(jobs, seconds, machine(cores=1)) == sum(seconds)
+    independent = [job("a"), job("b"), job("c")]
+    assert makespan(independent, [1, 1, 2], machine(cores=2)) == 2  # the longest is begun first
 
 
 @settings(max_examples=50, deadline=None)
@@ -172,9 +177,23 @@ def test_rows_add_up_and_say_what_is_made_anew():
     assert train.gpu_seconds == train.seconds > 0 == describe.gpu_seconds
     # What is replaced is no new space; one job at a time holds a checkpoint.
     assert found.peak == found.kept - 507 + one.scratch
+    assert plan(jobs, {}, study(), machine(cores=2)).rows[0].scratch == 2 * one.scratch
     text = plan_text(found, machine(GPU), free=10**12)
     assert "2 jobs whose results are there; retrains 1 of these SAEs" in text
     assert "1 x made, 2 CPU cores" in text and "WARNING" not in text and "UNKNOWN" not in text
+
+
+def test_a_row_names_the_cause_and_not_what_follows_from_it():
+    reasons = ["follows from others", "settings or code changed", "other"]
+    jobs = [one._replace(reason=why) for one, why in zip(training(3), reasons, strict=True)]
+    assert [plan(jobs[:n], {}, study(), machine()).rows[0].why for n in (1, 3)] == reasons[:2]
+
+
+def test_gated_models_are_those_that_are_to_be_fetched_and_need_a_licence():
+    models = {name: {"hub": f"a/{name}"} for name in ("free", "gated", "here")}
+    known = {"a/gated": {"gated": True}, "a/here": {"gated": True}, "a/free": {}}
+    jobs = [job("fetch_model", model=name) for name in ("gated", "free")]
+    assert gated_models([*jobs, job("train_sae", model="here")], models, known) == ["a/gated"]
 
 
 def test_a_disk_or_a_device_that_is_too_small_is_a_warning_with_the_remedy():

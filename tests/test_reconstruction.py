@@ -14,8 +14,10 @@ from stand_ins import IDENTITY, ZERO, constant
 from torch import Tensor
 
 from faithful_sae.contexts import Context, context_table
+from faithful_sae.headline import REBUILT_METRICS, RECONSTRUCTION_METRICS
 from faithful_sae.reconstruction import ReconstructionSums, reconstruction, reconstruction_metrics
 from faithful_sae.sae import SAE
+from faithful_sae.sae_card import METRICS
 from faithful_sae.shards import EVERY_POSITION, Positions, Shards, write_shard
 from faithful_sae.state import State
 
@@ -117,6 +119,14 @@ def test_every_sae_has_its_own_rows_and_on_all_positions_losses_only_of_its_own_
     for (corpus, seed), sae in saes.items():
         mine = table.filter((pl.col("corpus") == corpus) & (pl.col("seed") == seed))
         assert mine.equals(reconstruction(llama, {(corpus, seed): sae}, *asked))
+
+
+def test_summaries_and_cards_ask_for_metrics_by_the_names_that_are_measured(
+    llama: Any, contexts: pa.Table, paths: list[Path]
+) -> None:
+    """One that was renamed here alone would be left out there without a word."""
+    measured = set(evaluate(ZERO, llama, contexts, paths, "kept"))
+    assert {*RECONSTRUCTION_METRICS, *REBUILT_METRICS, *METRICS} <= measured
 
 
 def test_activations_of_other_contexts_are_refused(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from test_known_features import draw
 
 from faithful_sae.fake_features import FREQUENCIES
+from faithful_sae.headline import RECOVERY_METRICS
 from faithful_sae.known_features import KnownFeatures
 from faithful_sae.recovery import (
     auroc,
@@ -167,6 +168,11 @@ def test_an_sae_that_is_the_truth_has_no_fake_latent_and_explains_everything(cor
     assert found["truly_fake_ratio", None, None] == 0
     assert found["l0", None, None] <= 2 and found["dead_fraction", None, None] == 0
     assert math.isnan(found["random_auroc", None, None])  # nothing to find
+
+
+def test_the_summary_asks_for_metrics_by_the_names_that_are_measured(corpora):
+    """One that was renamed here alone would be left out there without a word."""
+    assert set(RECOVERY_METRICS) <= {metric for metric, _, _ in graded(oracle(OWN), corpora)}
 
 
 def test_external_latents_are_fake_if_they_are_alive(corpora):

@@ -18,17 +18,23 @@ def properties(*path: str) -> dict:
     return schema.get("additionalProperties") or schema
 
 
-def readers(section: str) -> list[str]:
-    return next(
-        branch["properties"]["reader"]["enum"]
+def readers(section: str) -> dict[str, list[str]]:
+    """By source."""
+    offered = {
+        branch["properties"]["source"]["const"]: branch["properties"].get("reader", {})
         for branch in properties(section)["oneOf"]
-        if "reader" in branch["properties"]
-    )
+    }
+    return {
+        source: sorted((SCHEMA["$defs"]["corpus_reader"] if "$ref" in reader else reader)["enum"])
+        for source, reader in offered.items()
+        if reader
+    }
 
 
 def test_the_schema_offers_exactly_the_readers_that_the_library_has():
-    assert sorted(readers("corpora")) == sorted(CORPUS_READERS)
-    assert sorted(readers("tasks")) == sorted(TASK_READERS)
+    of_text, of_tasks = sorted(CORPUS_READERS), sorted(TASK_READERS)
+    assert readers("corpora") == {"pypi": of_text}
+    assert readers("tasks") == {"pypi": of_tasks, "swapped_words": of_text}
 
 
 def test_the_schema_of_an_sae_has_exactly_the_fields_of_its_dataclass():

@@ -38,7 +38,7 @@ def test_families_differ_in_their_mlp_their_head_and_their_names():
     gpt2 = {"model_type": "gpt2", "n_embd": 4, "n_layer": 3, "n_head": 2, "vocab_size": 10}
     assert shape_of(gpt2).parameters == 3 * (4 * 16 + 2 * 4 * 16) + 40
     nested = shape_of({"text_config": TINY, "torch_dtype": "bfloat16"})
-    assert nested == shape_of(TINY)._replace(stored=2)
+    assert nested == shape_of(TINY)._replace(stored=2) and shape_of(TINY).stored == 4
 
 
 def test_a_size_that_is_missing_is_named():
