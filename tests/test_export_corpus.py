@@ -8,11 +8,11 @@ import torch
 import yaml
 from exports import CONFIG, CORPUS, FACTS, REVISION, write_shards
 
-from faithful_sae.contexts import digest, is_heldout
+from faithful_sae.contexts import Sample, digest, is_heldout
 from faithful_sae.corpus import build_corpus, read_samples, sampled_documents
 from faithful_sae.corpus_card import COLUMNS, MEANINGS
 from faithful_sae.corpus_statistics import corpus_statistics
-from faithful_sae.export_corpus import DOCUMENTS, export_corpus
+from faithful_sae.export_corpus import DOCUMENTS, document_table, export_corpus
 from faithful_sae.models import load_model
 
 LENGTH, HELDOUT = 32, 0.4
@@ -190,6 +190,13 @@ def test_what_another_model_reads_keeps_the_ids_of_who_wrote_it(tmp_path, model,
         assert documents and set(held_out) == {wanted}
         ids = [row["input_ids"] for row in documents + rows(tmp_path, "tokenized", split)]
         assert max(map(max, ids)) < 100  # the samples' range
+
+
+def test_the_text_has_no_special_tokens_and_every_space_that_was_written(model, tokenizer):
+    written = tokenizer.encode("who , me ?", add_special_tokens=False)
+    sample = Sample(3, [written[0], 0, *written[1:], 1], True)
+    (row,) = document_table([sample], model, tokenizer, start_token=0, seed=0).to_pylist()
+    assert row["text"] == "who , me ?" and row["input_ids"] == [0, *sample.tokens]
 
 
 def test_sae_lens_json_is_of_models_on_the_hub_alone(exported, tmp_path, model, tokenizer):
