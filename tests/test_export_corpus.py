@@ -192,7 +192,7 @@ def test_what_another_model_reads_keeps_the_ids_of_who_wrote_it(tmp_path, model,
         assert max(map(max, ids)) < 100  # the samples' range
 
 
-def test_the_text_has_no_special_tokens_and_every_space_that_was_written(model, tokenizer):
+def test_the_text_has_no_special_tokens(model, tokenizer):
     written = tokenizer.encode("who , me ?", add_special_tokens=False)
     sample = Sample(3, [written[0], 0, *written[1:], 1], True)
     (row,) = document_table([sample], model, tokenizer, start_token=0, seed=0).to_pylist()
