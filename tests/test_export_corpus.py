@@ -8,11 +8,11 @@ import torch
 import yaml
 from exports import CONFIG, CORPUS, FACTS, REVISION, write_shards
 
-from faithful_sae.contexts import digest, is_heldout
+from faithful_sae.contexts import Sample, digest, is_heldout
 from faithful_sae.corpus import build_corpus, read_samples, sampled_documents
-from faithful_sae.corpus_card import COLUMNS, MEANINGS
+from faithful_sae.corpus_card import COLUMNS, MEANINGS, corpus_card
 from faithful_sae.corpus_statistics import corpus_statistics
-from faithful_sae.export_corpus import DOCUMENTS, export_corpus
+from faithful_sae.export_corpus import DOCUMENTS, document_table, export_corpus
 from faithful_sae.models import load_model
 
 LENGTH, HELDOUT = 32, 0.4
@@ -121,8 +121,10 @@ def test_the_card_says_how_it_was_made_and_what_it_holds(exported):
     assert front["size_categories"] == ["n<1K"] and front["base_model"] == "someone/tiny"
     kinds = {config["config_name"]: config for config in front["configs"]}
     assert kinds["documents"]["default"] and not kinds["tokenized"]["default"]
-    for config in kinds.values():
+    for kind, config in kinds.items():
+        assert [part["split"] for part in config["data_files"]] == ["train", "heldout"]
         for part in config["data_files"]:
+            assert part["path"].startswith(f"data/{kind}/{part['split']}-")
             assert len(list((exported / "faithful").glob(part["path"]))) == 1
     for setting in (
         f"| model | source hub, hub someone/tiny, revision {REVISION} |",
@@ -144,6 +146,27 @@ def test_the_card_says_how_it_was_made_and_what_it_holds(exported):
     for line in body.splitlines():
         if line.startswith("|"):
             assert line.count("|") in (3, 4), line
+
+
+@pytest.mark.parametrize(
+    ("documents", "size"),
+    [(999, "n<1K"), (1_000, "1K<n<10K"), (99_999, "10K<n<100K"), (100_000, "100K<n<1M")]
+    + [(9_999_999, "1M<n<10M"), (10_000_000, "n>10M")],
+)
+def test_the_size_on_the_card_is_that_of_the_documents(documents, size):
+    rows = {"documents/train": documents - 9, "documents/heldout": 9, "tokenized/train": 10**9}
+    card = corpus_card(
+        rows,
+        pl.DataFrame({"metric": ["nll"], "value": [3.25]}),
+        facts=FACTS,
+        revision=REVISION,
+        entry=CORPUS,
+        context_length=LENGTH,
+        corpus="faithful",
+        reader_name="tiny",
+        config=CONFIG,
+    )
+    assert yaml.safe_load(card.split("---\n")[1])["size_categories"] == [size]
 
 
 def test_every_diagnostic_has_a_meaning(model, tokenizer, exported):
@@ -190,6 +213,13 @@ def test_what_another_model_reads_keeps_the_ids_of_who_wrote_it(tmp_path, model,
         assert documents and set(held_out) == {wanted}
         ids = [row["input_ids"] for row in documents + rows(tmp_path, "tokenized", split)]
         assert max(map(max, ids)) < 100  # the samples' range
+
+
+def test_the_text_has_no_special_tokens(model, tokenizer):
+    written = tokenizer.encode("who , me ?", add_special_tokens=False)
+    sample = Sample(3, [written[0], 0, *written[1:], 1], True)
+    (row,) = document_table([sample], model, tokenizer, start_token=0, seed=0).to_pylist()
+    assert row["text"] == "who , me ?" and row["input_ids"] == [0, *sample.tokens]
 
 
 def test_sae_lens_json_is_of_models_on_the_hub_alone(exported, tmp_path, model, tokenizer):

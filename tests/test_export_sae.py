@@ -74,6 +74,8 @@ def test_every_form_holds_the_same_function(exported):
         assert torch.allclose(x_hat, sae(X), atol=1e-5)
     assert dictionary["k"] == K and dictionary["threshold"] == -1
     trainer = json.loads((folder / "config.json").read_text())["trainer"]
+    assert (trainer["dict_class"], trainer["trainer_class"]) == ("AutoEncoderTopK", "TopKTrainer")
+    trainer = json.loads((folder / "config.json").read_text())["trainer"]
     assert trainer["dict_class"] == "AutoEncoderTopK" and trainer["layer"] == 7
     assert trainer["submodule_name"] == "resid_post_layer_7" and trainer["steps"] == 64
 
@@ -88,7 +90,7 @@ def test_a_batch_topk_sae_keeps_its_threshold_and_has_no_form_that_would_drop_it
     assert torch.equal(SAE.load(folder).encode(X), sae.encode(X))
     assert torch.load(folder / "ae.pt", weights_only=True)["threshold"] == 1.5
     trainer = json.loads((folder / "config.json").read_text())["trainer"]
-    assert trainer["dict_class"] == "BatchTopKSAE"
+    assert (trainer["dict_class"], trainer["trainer_class"]) == ("BatchTopKSAE", "BatchTopKTrainer")
     card = (tmp_path / "out/README.md").read_text()
     assert "threshold 1.5" in card and "from sparsify" not in card and "from sae_lens" in card
 

@@ -223,6 +223,9 @@ def test_an_imported_sae_is_saved_with_what_its_files_said(tmp_path):
     said = stated(tmp_path / "ours")
     assert (said["k"], said["hook"], said["path"]) == (K, "resid_pre.1", "theirs")
     assert (said["format"], said["vocabulary_sha256"]) == ("SAELens", "ab")
+    folder = write_folder(tmp_path / "layers.0", *sparsify(some_sae()))
+    _, provenance = import_sae(folder, "resid_pre.1", heldout(x), {})
+    assert provenance["pretrained"]["format"] == "sparsify"
 
 
 def test_an_sae_without_a_k_gets_its_mean_l0_and_keeps_a_threshold_for_each_latent(tmp_path):
