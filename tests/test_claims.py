@@ -105,6 +105,12 @@ def test_one_seed_decides_nothing():
     assert row["verdict"] == "undecided" and math.isnan(row["low"])
 
 
+def test_seeds_that_all_differ_alike_show_no_spread_to_judge_by():
+    (row,) = judged({"web": [0.5, 0.5, 0.5]}).iter_rows(named=True)
+    assert (row["estimate"], row["low"], row["high"]) == (-0.5, -0.5, -0.5)
+    assert (row["verdict"], row["texts_for"]) == ("undecided", 0) and math.isnan(row["p"])
+
+
 def test_text_of_models_and_saes_that_are_controls_are_no_evidence():
     assert judged({"hot": [0.5, 0.6, 0.7]}).is_empty()
     assert judged({"web": [0.5, 0.6, 0.7]}, sae="untrained").is_empty()

@@ -278,6 +278,12 @@ def test_a_key_that_is_no_text_is_an_error_and_not_a_crash(key):
             load(config)
 
 
+def test_one_file_has_one_sha256():
+    same = MINIMAL["archives"]["wheel"]
+    assert load(changed("archives/again", same))["archives"]["again"] == same
+    refuse(changed("archives/again", same | {"sha256": "0" * 64}), r"archives.again.sha256: anothe")
+
+
 def test_a_model_that_shares_no_corpus_with_any_sae_is_an_error():
     config = changed("saes/small/corpora", ["own"])
     config["models"]["base"]["corpora"] = ["films", "mixed"]

@@ -252,3 +252,19 @@ def test_a_row_of_zeros_writes_nothing_and_stays(tmp_path):
     sae.W_dec[4] = 0
     back = imported(write_folder(tmp_path, *saelens(sae)))
     assert torch.equal(back(x := activations()), sae(x)) and not back.W_dec[4].any()
+
+
+def test_a_row_of_zeros_takes_no_place_where_topk_compares_norms(tmp_path):
+    file, tensors, config = saelens(some_sae())
+    config |= {"rescale_acts_by_decoder_norm": True}
+    others = torch.arange(12) != 4
+    fewer = {k: t[..., others] if k in ("W_enc", "b_enc") else t for k, t in tensors.items()}
+    fewer["W_dec"] = tensors["W_dec"][others]
+    tensors["W_dec"] = tensors["W_dec"] * others[:, None]
+    x = activations()
+    assert (
+        imported(write_folder(tmp_path / "whole", *saelens(some_sae()))).encode(x)[:, 4] > 0
+    ).any()
+    latents = imported(write_folder(tmp_path / "zeros", file, tensors, config)).encode(x)
+    left = imported(write_folder(tmp_path / "fewer", file, fewer, config | {"d_sae": 11})).encode(x)
+    assert not latents[:, 4].any() and torch.equal(latents[:, others], left)

@@ -97,9 +97,10 @@ def claims(
 
     verdict: "does not" where the interval lies on the other side. One text against is enough
     against a claim on outside text as such: "mixed" where the interval lies on the claimed side
-    nonetheless. Else "holds" where it lies there, else "undecided". With several models a row of
-    model "all" has the share of models on the claimed side (their mean over hooks and SAEs), with
-    its exact interval and the p of a sign test.
+    nonetheless. Else "holds" where it lies there, else "undecided"; that also where all seeds
+    differ alike (shares of few latents do): no spread is seen to judge by. With several models a
+    row of model "all" has the share of models on the claimed side (their mean over hooks and SAEs),
+    with its exact interval and the p of a sign test.
     """
     studied = pl.col("model").is_in(models) & pl.col("sae").is_in(saes)
     against = studied & pl.col("corpus_b").is_in(outside)
@@ -150,7 +151,9 @@ def _difference_rows(mean: Differences, each: pl.DataFrame) -> Iterator[tuple[An
                 against,
                 agreeing,
                 p_texts,
-                _verdict(interval.low, interval.high, claim.sign, against),
+                _verdict(interval.low, interval.high, claim.sign, against)
+                if interval.low < interval.high
+                else "undecided",
             )
 
 

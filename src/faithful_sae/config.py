@@ -127,7 +127,14 @@ def _resolve(value: Any, schema: Config, whole: Config) -> Config:
 
 
 def _check_references(config: Config, root: Path) -> None:
-    """Names that refer to other entries, and names that would share a folder."""
+    """Names that refer to other entries, and names that would share a folder or a file."""
+    pins: dict[str, str] = {}
+    for name, archive in config["archives"].items():
+        if pins.setdefault(archive["file"], archive["sha256"]) != archive["sha256"]:
+            raise ConfigError(
+                f"archives.{name}.sha256: another entry has the same file with another sha256; "
+                "one file has one, so correct it."
+            )
     for section in ("models", "corpora", "tasks"):
         for name, entry in config[section].items():
             for kind in ("archive", "model"):

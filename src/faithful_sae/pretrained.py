@@ -88,7 +88,7 @@ def with_unit_rows(found: Pretrained, folder: Path) -> SAE:
     latent_i W_dec_i = (norm_i latent_i) (W_dec_i / norm_i), and norm_i ReLU(z) = ReLU(norm_i z).
     A threshold moves along. TopK compares latents, so that it stays the same only if all norms are
     equal, or if it compared them with their norms in the first place; else it is refused. A row of
-    zeros writes nothing and stays.
+    zeros writes nothing and stays; compared with its norm, its latent is never chosen.
     """
     norms = found.W_dec.norm(dim=1)
     written = norms[norms > 0]
@@ -101,9 +101,10 @@ def with_unit_rows(found: Pretrained, folder: Path) -> SAE:
         )
     as_they_are = (norms == 0) | ((norms - 1).abs() < UNIT_TOLERANCE)
     scale = torch.where(as_they_are, 1, norms)
+    into_latents = torch.where(norms == 0, 0, scale) if found.rescaled else scale
     return SAE(
-        W_enc=(found.W_enc * scale).contiguous(),
-        b_enc=found.b_enc * scale,
+        W_enc=(found.W_enc * into_latents).contiguous(),
+        b_enc=found.b_enc * into_latents,
         W_dec=(found.W_dec / scale[:, None]).contiguous(),
         b_dec=found.b_dec,
         k=found.k or 1,

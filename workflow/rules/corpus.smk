@@ -105,6 +105,7 @@ rule tokenize_corpus:
         "results/logs/tokenize_corpus/{study}/{model}/{corpus}.log",
     wildcard_constraints:
         corpus=one_of(TOKENIZED),
+    priority: 2  # what can be refused is asked for before anything is computed
     conda:
         "../../envs/torch.yaml"
     params:
