@@ -179,7 +179,9 @@ def test_rows_add_up_and_say_what_is_made_anew():
     assert found.peak == found.kept - 507 + one.scratch
     assert plan(jobs, {}, study(), machine(cores=2)).rows[0].scratch == 2 * one.scratch
     text = plan_text(found, machine(GPU), free=10**12)
-    assert "2 jobs whose results are there; retrains 1 of these SAEs" in text
+    assert "Again   2 jobs whose results are there; retrains 1 SAE" in text.splitlines()
+    other = plan(jobs[-1:], {"model.json": 7}, study(), machine(GPU))
+    assert plan_text(other, machine(GPU), free=10**12).endswith("there; retrains no SAE")
     assert "1 x made, 2 CPU cores" in text and "WARNING" not in text and "UNKNOWN" not in text
 
 

@@ -114,7 +114,7 @@ def test_a_plan_says_what_an_edit_retrains(study, edit):
     output = snakemake(study, "--cores", "1", "plan")
     assert output.endswith("exit 0"), output[-2000:]
     assert re.search(r"^train_sae +6 +6 .* settings or code changed$", output, flags=re.M)
-    assert "retrains 6 of these SAEs" in output and "generate_corpus" not in output
+    assert "retrains 6 SAEs" in output and "generate_corpus" not in output
 
 
 def test_one_more_corpus_of_an_sae_trains_and_evaluates_it_there_alone(study, edit):

@@ -35,11 +35,10 @@ def _sentences(plan: Plan, machine: Machine, free: int) -> list[str]:
     ]
     again = {row.rule: row for row in plan.rows if row.again}
     if again:
-        train = next((row for row in plan.rows if row.rule == "train_sae"), None)
-        trained = f"{train.again} of these SAEs" if train else "no SAE"
+        trained = again["train_sae"].again if "train_sae" in again else "no"
         said.append(
             f"Again   {sum(row.again for row in again.values())} jobs whose results are there; "
-            f"retrains {trained}"
+            f"retrains {trained} SAE{'' if trained in (1, 'no') else 's'}"
         )
     if free < plan.peak:
         said.append(
