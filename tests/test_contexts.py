@@ -224,7 +224,7 @@ def test_first_contexts_need_no_memory_for_those_that_come_after() -> None:
     first.add(many())  # 16 MB
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 100_000 and len(first.taken()) == 2
+    assert peak < 1_000_000 and len(first.taken()) == 2
 
 
 def test_tokens_of_contexts_are_those_of_the_table_whatever_its_chunks() -> None:
