@@ -26,7 +26,9 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+    # Below the destination, which Snakemake clears away if this is killed.
+    destination.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination) as folder:
         gguf = Path(folder) / "model.gguf"
         gguf.write_bytes(read_member(archive, member))
         source = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
