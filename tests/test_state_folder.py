@@ -1,6 +1,7 @@
 """The folder of a job: one process works in it, and what is not this very job's is not used."""
 
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from faithful_sae.state import CHECKPOINT, LOCK, State
+from faithful_sae.state import CHECKPOINT, FINGERPRINT, LOCK, State
 
 HOLDER = """
 import sys
@@ -91,3 +92,50 @@ def test_a_checkpoint_that_says_nothing_of_itself_is_never_used(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "state" / CHECKPOINT)
     assert State(tmp_path / "state", {}, []).load() is None
     assert not (tmp_path / "state" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("name", [FINGERPRINT, CHECKPOINT, "0.parquet"])
+def test_what_a_killed_writer_left_is_cleared_away_with_the_rest(tmp_path, name):
+    """Its temporary is a folder: it must stop neither this job nor one with other settings."""
+    program = f"""
+import os, signal, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from faithful_sae.files import written_whole
+with written_whole(Path({str(tmp_path / "state" / name)!r})) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False)
+    assert killed.returncode == -signal.SIGKILL and any((tmp_path / "state").iterdir())
+    state = State(tmp_path / "state", {}, [])
+    state.begin()
+    assert {path.name for path in state.folder.iterdir()} == {LOCK, FINGERPRINT}
+
+
+def test_state_of_a_job_that_outlived_its_snakemake_stays(tmp_path):
+    """Nobody has noted that the job is done: the next Snakemake starts it once more."""
+    child = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from faithful_sae.state import State
+state = State(Path({str(tmp_path / "state")!r}), {{}}, [])
+state.save({{}}, {{"done": 7}})
+print("saved", flush=True)
+sys.stdin.readline()
+state.remove()
+print("done", flush=True)
+"""
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    pipe = subprocess.PIPE
+    snakemake = subprocess.Popen(
+        [sys.executable, "-c", parent, child], stdin=pipe, stdout=pipe, text=True
+    )
+    assert snakemake.stdout.readline() == "saved\n"
+    snakemake.kill()
+    snakemake.wait()
+    snakemake.stdin.write("\n")
+    snakemake.stdin.close()
+    assert snakemake.stdout.readline() == "done\n"
+    assert (tmp_path / "state" / CHECKPOINT).exists()

@@ -50,6 +50,7 @@ class State:
     ) -> None:
         self.folder, self.minutes = folder, minutes
         self._settings, self._inputs = dict(settings), list(inputs)
+        self._started_by = os.getppid()
         self._locked: int | None = None
         self._signal: int | None = None
         self._saved = time.monotonic()
@@ -190,13 +191,20 @@ class State:
         return None
 
     def remove(self) -> None:
-        """The job is done: its outputs are whole."""
+        """The job is done: its outputs are whole.
+
+        If what started it has died, nobody notes that: the next Snakemake throws the outputs away
+        and starts the job again. It then finds the state, which stays.
+        """
+        if os.getppid() != self._started_by:
+            sys.stderr.write(f"{self.folder} stays: what started this job is gone\n")
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _drop(self, reason: str) -> None:
         sys.stderr.write(f"{self.folder} is ignored: {reason}. The job starts from zero.\n")
         for path in self._content():
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()  # a killed writer's temporary
 
     def _content(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if path.name != LOCK]
