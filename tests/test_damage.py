@@ -1,5 +1,6 @@
 """One flipped bit in any kind of file is found when the file is read, or changes nothing."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -68,11 +69,12 @@ def gathered(folder: Path) -> tuple[Path, object]:
 
 
 def weights(folder: Path) -> tuple[Path, object]:
-    SAE.untrained(d_in=3, d_sae=4, k=2, seed=0).save(folder, {"seed": 0})
+    SAE.untrained(d_in=3, d_sae=4, k=2, seed=0).save(folder, {"seed": 0, "hook": "resid_pre.1"})
 
     def read() -> list:
         sae = SAE.load(folder)
-        return [sae.k, *(t.tolist() for t in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec))]
+        config = json.loads((folder / "cfg.json").read_text())  # read by exports
+        return [config, *(t.tolist() for t in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec))]
 
     return folder / "sae_weights.safetensors", read
 
@@ -233,3 +235,12 @@ def test_what_a_user_may_edit_in_an_saes_config_is_no_damage(tmp_path):
     text = (tmp_path / "cfg.json").read_text()
     (tmp_path / "cfg.json").write_text(text.replace('"seed": 0', '"seed": 0, "author": "me"'))
     assert SAE.load(tmp_path).k == 2
+
+
+def test_weights_of_another_seed_are_not_those_of_this_ones_config(tmp_path):
+    for seed in (0, 1):
+        folder = tmp_path / f"seed{seed}"
+        SAE.untrained(d_in=3, d_sae=4, k=2, seed=seed).save(folder, {"seed": seed})
+    (tmp_path / "seed1/sae_weights.safetensors").replace(tmp_path / "seed0/sae_weights.safetensors")
+    with pytest.raises(ValueError, match="seed0/sae_weights.safetensors is damaged"):
+        SAE.load(tmp_path / "seed0")

@@ -118,7 +118,10 @@ class SAE:
             "metadata": provenance | {"sae_lens_version": "6.54.12", "torch": version("torch")},
         }
         tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
-        seal = {"sha256": tensors_digest(tensors, _settings(config))}
+        config = json.loads(json.dumps(config))  # as it is when read
+        names = sorted(config["metadata"])
+        digest = tensors_digest(tensors, _sealed(config, names))
+        seal = {"sha256": digest, "metadata": " ".join(names)}
         with written_whole(folder / WEIGHTS) as temporary:
             save_file(tensors, temporary, seal)
         with written_whole(folder / CONFIG) as temporary:
@@ -139,13 +142,14 @@ class SAE:
             raise damage(folder / CONFIG, str(error)) from error
         try:
             with safe_open(folder / WEIGHTS, framework="pt") as file:
-                seal = (file.metadata() or {}).get("sha256")
+                seal = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:
             raise damage(folder / WEIGHTS, str(error)) from error
         if not isinstance(config.get("k"), int):
             raise ValueError(f"{folder / CONFIG} states no k; an SAE cannot be read without it.")
-        if seal and seal != tensors_digest(tensors, _settings(config)):
+        text = _sealed(config, seal.get("metadata", "").split())
+        if "sha256" in seal and seal["sha256"] != tensors_digest(tensors, text):
             raise damage(folder / WEIGHTS, f"it and {CONFIG} are not what was written together")
         threshold = tensors.pop("threshold", None)
         if threshold is not None and bool((threshold == threshold[0]).all()):
@@ -153,6 +157,13 @@ class SAE:
         return cls(**tensors, k=config["k"], threshold=threshold)
 
 
-def _settings(config: dict[str, Any]) -> str:
-    """What of cfg.json changes the function; the rest a user may edit."""
-    return json.dumps({k: v for k, v in config.items() if k != "metadata"}, sort_keys=True)
+def _sealed(config: dict[str, Any], names: list[str]) -> str:
+    """What of cfg.json is sealed: all but what a user adds to its metadata, which has these names.
+
+    Files of earlier versions sealed no metadata.
+    """
+    sealed = {key: value for key, value in config.items() if key != "metadata"}
+    if names:
+        metadata = config.get("metadata", {})
+        sealed["metadata"] = {name: metadata.get(name) for name in names}
+    return json.dumps(sealed, sort_keys=True)
