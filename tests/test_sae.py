@@ -98,6 +98,14 @@ def test_the_saved_folder_holds_what_saelens_requires_and_no_remains(tmp_path):
     assert shapes == {"W_enc": (5, 12), "b_enc": (12,), "W_dec": (12, 5), "b_dec": (5,)}
 
 
+def test_an_sae_has_the_same_bytes_however_often_it_is_saved(tmp_path):
+    saved = set()
+    for number in range(8):
+        random_sae().save(tmp_path / str(number), {"seed": 7, "hook": "resid_pre.1"})
+        saved.add((tmp_path / str(number) / "sae_weights.safetensors").read_bytes())
+    assert len(saved) == 1
+
+
 def test_batch_topk_is_saved_as_jumprelu_with_one_threshold_for_all_latents(tmp_path):
     random_sae(threshold=torch.tensor(0.7)).save(tmp_path, {})
     config = json.loads((tmp_path / "cfg.json").read_text())

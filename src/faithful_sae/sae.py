@@ -121,7 +121,7 @@ class SAE:
         config = json.loads(json.dumps(config))  # as it is when read
         names = sorted(config["metadata"])
         digest = tensors_digest(tensors, _sealed(config, names))
-        seal = {"sha256": digest, "metadata": " ".join(names)}
+        seal = {"sha256": " ".join([digest, *names])}  # of two keys the order would be random
         with written_whole(folder / WEIGHTS) as temporary:
             save_file(tensors, temporary, seal)
         with written_whole(folder / CONFIG) as temporary:
@@ -142,14 +142,14 @@ class SAE:
             raise damage(folder / CONFIG, str(error)) from error
         try:
             with safe_open(folder / WEIGHTS, framework="pt") as file:
-                seal = file.metadata() or {}
+                seal = (file.metadata() or {}).get("sha256")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:
             raise damage(folder / WEIGHTS, str(error)) from error
         if not isinstance(config.get("k"), int):
             raise ValueError(f"{folder / CONFIG} states no k; an SAE cannot be read without it.")
-        text = _sealed(config, seal.get("metadata", "").split())
-        if "sha256" in seal and seal["sha256"] != tensors_digest(tensors, text):
+        digest, *names = (seal or "").split(" ")
+        if seal and digest != tensors_digest(tensors, _sealed(config, names)):
             raise damage(folder / WEIGHTS, f"it and {CONFIG} are not what was written together")
         threshold = tensors.pop("threshold", None)
         if threshold is not None and bool((threshold == threshold[0]).all()):
