@@ -69,6 +69,24 @@ def test_pip_failure_names_the_file_the_reason_and_the_remedy(index: Path, tmp_p
     assert list(destination.parent.iterdir()) == []
 
 
+def test_what_a_killed_download_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Half a wheel, for which nobody would ever look again."""
+    (tmp_path / "by-hand").mkdir()
+    wheel = make_wheel(tmp_path / "by-hand", "demo-1.0-py3-none-any.whl")
+    program = f"""
+import os, signal, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from faithful_sae import download
+download.file_digest = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+download.fetch_wheel({wheel.name!r}, "{WRONG}", Path({str(tmp_path / wheel.name)!r}))
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    fetch_wheel(wheel.name, file_digest(wheel), tmp_path / wheel.name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["by-hand", wheel.name]
+
+
 def test_a_wheel_placed_by_hand_needs_no_index(tmp_path: Path) -> None:
     (tmp_path / "by-hand").mkdir()
     wheel = make_wheel(tmp_path / "by-hand", "demo-1.0-py3-none-any.whl")

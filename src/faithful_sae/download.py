@@ -10,13 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from faithful_sae.checksums import file_digest, seal
+from faithful_sae.files import scratch
 
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
@@ -36,10 +36,9 @@ def fetch_wheel(file: str, sha256: str, destination: Path) -> None:
     Raises DownloadError when pip fails or when the sha256 differs.
     """
     request = _pip_request(file)
-    destination.parent.mkdir(parents=True, exist_ok=True)
     by_hand = destination.parent / "by-hand" / file
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".fetch-") as folder:
-        wheel = Path(folder) / file
+    with scratch(destination) as folder:
+        wheel = folder / file
         if by_hand.exists():
             shutil.copyfile(by_hand, wheel)
         else:
@@ -108,15 +107,14 @@ def fetch_hub(
     Raises DownloadError when the commit is not pinned, not accessible or holds no such file.
     """
     _check_hub_request(repo, revision, files)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".fetch-") as folder:
-        snapshot = Path(folder) / "snapshot"
+    with scratch(destination) as folder:
+        snapshot = folder / "snapshot"
         _hub_download(repo, revision, snapshot, kind, files, destination)
         shutil.rmtree(snapshot / ".cache", ignore_errors=True)
         _check_snapshot(snapshot, f"{kind} {repo} at commit {revision}", files)
         seal(snapshot)
         if destination.exists():
-            os.replace(destination, Path(folder) / "replaced")
+            os.replace(destination, folder / "replaced")
         os.replace(snapshot, destination)
 
 

@@ -13,12 +13,24 @@ FORGOTTEN = 24 * 3600  # seconds without a change that make another machine's te
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Temporary name beside `path`, renamed to it at the end and removed if anything fails.
+    """Temporary name for `path`, renamed to it at the end and removed if anything fails.
 
-    Two processes that write the same file do not meet: each has a temporary of its own, and the
-    one that ends last wins. What killed ones left is cleared away first.
+    Two processes that write the same file do not meet; the one that ends last wins.
     """
     path = Path(path)
+    with scratch(path) as folder:
+        yield folder / path.name
+        _sync(folder / path.name)  # else a machine that crashes can leave a name without content
+        os.replace(folder / path.name, path)
+        _sync(path.parent)  # else it can lose the name
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A folder of this process beside `path`, for what it is made from; in the end it goes.
+
+    What killed processes left of theirs is cleared away first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         if _abandoned(other, path):
@@ -26,10 +38,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     folder = path.parent / f".{path.name}.{os.uname().nodename}.{os.getpid()}.partial"
     folder.mkdir()
     try:
-        yield folder / path.name
-        _sync(folder / path.name)  # else a machine that crashes can leave a name without content
-        os.replace(folder / path.name, path)
-        _sync(path.parent)  # else it can lose the name
+        yield folder
     finally:
         shutil.rmtree(folder)
 
@@ -52,7 +61,7 @@ def _abandoned(temporary: Path, path: Path) -> bool:
     machine, _, pid = writer.rpartition(".")
     if machine != os.uname().nodename:
         try:
-            changed = max(path.stat().st_mtime for path in [temporary, *temporary.iterdir()])
+            changed = max(path.stat().st_mtime for path in [temporary, *temporary.rglob("*")])
         except FileNotFoundError:  # its writer has just ended
             return False
         return time.time() - changed > FORGOTTEN
