@@ -62,6 +62,7 @@ def test_a_full_disk_is_named_and_costs_nothing_but_time(disk):
     output = run(disk)
     assert output.endswith("exit 1")
     assert "No space left on device" in output
+    assert "sae_weights.safetensors, whose disk has 0.0 MB free" in output
     assert not first.exists() and not list(disk.rglob("*.partial"))
     resize(disk, 64 * 1024)
     output = run(disk)

@@ -1,6 +1,7 @@
 """Files appear whole or not at all, whoever else writes them or was killed while doing so."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,15 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path, writer, re
     assert writer.temporary.exists()  # another file's is not looked at
     write(tmp_path / "file", "mine")
     assert {path.name for path in tmp_path.iterdir()} == {"file", "other"}
+
+
+def test_an_error_in_the_middle_of_a_write_names_the_file_and_the_room_on_its_disk(tmp_path):
+    """A full disk: from a flush, from safetensors, from matplotlib it comes without a name."""
+    with pytest.raises(AttributeError) as raised, written_whole(tmp_path / "figure.pdf"):
+        raise AttributeError("'Stream' object has no attribute 'pos'")
+    (note,) = raised.value.__notes__
+    assert re.fullmatch(rf"while writing {tmp_path}/figure.pdf, .* [0-9,.]+ MB free", note)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_another_machine_left_goes_when_it_has_not_changed_for_a_day(tmp_path):

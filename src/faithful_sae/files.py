@@ -29,7 +29,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 def scratch(path: Path) -> Iterator[Path]:
     """A folder of this process beside `path`, for what it is made from; in the end it goes.
 
-    What killed processes left of theirs is cleared away first.
+    What killed processes left of theirs is cleared away first. Errors are told the path and the
+    room on its disk: libraries report a full one in their own ways, most of them without a name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
@@ -39,6 +40,10 @@ def scratch(path: Path) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
+    except Exception as error:
+        free = shutil.disk_usage(path.parent).free
+        error.add_note(f"while writing {path}, whose disk has {free / 1e6:,.1f} MB free")
+        raise
     finally:
         shutil.rmtree(folder)
 
