@@ -18,6 +18,7 @@ from faithful_sae.audit_checks import (
     check_tokenizer,
     slope,
 )
+from faithful_sae.checksums import seal
 from faithful_sae.hook_names import hook_block
 from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
@@ -234,3 +235,8 @@ def test_who_runs_a_study_is_told_of_what_is_suspect_and_of_nothing_else(tmp_pat
     assert suspicions(tmp_path / "audit.csv") == [
         "gpt2, jb, hook: explains 0.1, its hook is resid_pre.9"
     ]
+    seal(tmp_path, tmp_path / "audit.csv")
+    text = (tmp_path / "audit.csv").read_text()
+    (tmp_path / "audit.csv").write_text(text.replace("suspect", "suspecu"))
+    with pytest.raises(ValueError, match="audit.csv is damaged"):
+        suspicions(tmp_path / "audit.csv")
