@@ -1,7 +1,8 @@
-"""What an edit of config, code or environment makes Snakemake run again, and no more."""
+"""What an edit of config, code or environment, or a lost file, makes Snakemake run again."""
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from tiny_study import CONFIG, planned, snakemake
@@ -142,6 +143,26 @@ def test_a_model_is_studied_on_the_corpora_it_names(study, edit):
     assert planned(output)["collect_corpus"] == planned(output)["mix_corpus"] == 1
     assert "tiny/second/faithful/train.parquet" in output
     assert "tiny/second/faithful/resid_pre" not in output
+
+
+# What the target `features` alone reads, and what nobody does.
+ON_DEMAND = {"firing_frequencies.parquet", "config.json"}
+
+
+def test_a_file_of_any_name_that_was_deleted_is_made_anew(study, tmp_path):
+    """As the message about a damaged one says: whatever a job reads is an input of its rule."""
+    folder = study / "tests/tiny"
+    files = (path for path in sorted(folder.glob("results/tiny/**/*")) if path.is_file())
+    lost = {path.name: path for path in files if path.name not in ON_DEMAND}
+    assert {"cfg.json", "sae_weights.safetensors", "train.parquet", "summary.csv"} <= lost.keys()
+    for name, path in lost.items():
+        path.rename(tmp_path / name)
+    output = snakemake(study, "-n")
+    for name, path in lost.items():
+        (tmp_path / name).rename(path)
+    reasons = re.findall(r"Missing output files: ([^;\n]+)", output)
+    missed = {Path(path).name for reason in reasons for path in reason.split(", ")}
+    assert lost.keys() <= missed, lost.keys() - missed
 
 
 def test_forcing_a_rule_drops_its_state_in_this_study_and_no_other(study):

@@ -110,7 +110,12 @@ def heldout(wildcards, corpus=None):
 
 # --- SAEs -----------------------------------------------------------------------------------------
 
-SAE = "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors"
+# Both files of an SAE: whatever a job reads is its input, or it would be neither brought to another
+# machine nor made anew where it was deleted.
+SAE = [
+    "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/sae_weights.safetensors",
+    "results/{study}/{model}/{corpus}/{hook}/{sae}/seed{seed}/cfg.json",
+]
 
 
 def saes(wildcards):

@@ -48,7 +48,7 @@ rule import_sae:
 
 rule audit_sae:
     input:
-        weights="results/{study}/{model}/{corpus}/{hook}/{sae}/seed0/sae_weights.safetensors",
+        sae=expand(SAE, seed=0, allow_missing=True),
         contexts=lambda wildcards: expand(
             "results/{study}/{model}/{text}/heldout.parquet",
             text=corpora_of(config, wildcards.model, wildcards.sae),

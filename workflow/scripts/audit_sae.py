@@ -14,7 +14,7 @@ from faithful_sae.sae import SAE
 from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
-params, folder = snakemake.params, Path(snakemake.input.weights).parent
+params, folder = snakemake.params, Path(snakemake.input.sae[0]).parent
 table = audit_sae(
     load_model(Path(snakemake.input.model)),
     load_tokenizer(Path(snakemake.input.model)),

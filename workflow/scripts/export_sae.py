@@ -15,7 +15,7 @@ from faithful_sae.vocabulary import vocabulary_sha256
 params, inputs = snakemake.params, snakemake.input
 # The whole config is in the card's digest but is no param: another figure must not export anew.
 export_sae(
-    [Path(weights).parent for weights in inputs.saes],
+    list(dict.fromkeys(Path(path).parent for path in inputs.saes)),
     Path(snakemake.output[0]),
     {
         name: gather([Path(path) for path in inputs[name]])

@@ -13,6 +13,7 @@ from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
 positions = Positions(**params.positions)
 random = {
     name: Shards([Path(path)], positions)
@@ -20,10 +21,7 @@ random = {
 }
 heldout = Heldout([Shards([Path(path)], positions) for path in snakemake.input.heldout])
 fake_features, firing_frequencies, firing_histogram = fake_features_of_seeds(
-    {
-        seed: SAE.load(Path(weights).parent)
-        for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
-    },
+    {seed: SAE.load(folder) for seed, folder in zip(params.seeds, folders, strict=True)},
     random,
     heldout,
     params.min_activation,

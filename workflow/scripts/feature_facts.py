@@ -15,7 +15,7 @@ from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import read_parquet, with_coordinates, write_parquet
 
 params, files = snakemake.params, snakemake.input
-saes = [SAE.load(Path(weights).parent) for weights in files.saes]
+saes = [SAE.load(folder) for folder in dict.fromkeys(Path(path).parent for path in files.saes)]
 firing = read_parquet(Path(files.firing_frequencies)).filter(pl.col("seed") == params.seed)
 tables = feature_facts(
     saes[0],

@@ -12,11 +12,9 @@ from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
 table = probe_saes(
-    {
-        seed: SAE.load(Path(weights).parent)
-        for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
-    },
+    {seed: SAE.load(folder) for seed, folder in zip(params.seeds, folders, strict=True)},
     read_tasks(
         params.tasks,
         snakemake.input.examples,

@@ -12,9 +12,9 @@ from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.pretrained)
 pretrained = {
-    name: SAE.load(Path(weights).parent)
-    for name, weights in zip(params.pretrained, snakemake.input.pretrained, strict=True)
+    name: SAE.load(folder) for name, folder in zip(params.pretrained, folders, strict=True)
 }
 table = probe_baselines(
     read_tasks(

@@ -14,10 +14,8 @@ from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 wildcards, params = snakemake.wildcards, snakemake.params
-saes = {
-    tuple(key): SAE.load(Path(weights).parent)
-    for key, weights in zip(params.saes, snakemake.input.saes, strict=True)
-}
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
+saes = {tuple(key): SAE.load(folder) for key, folder in zip(params.saes, folders, strict=True)}
 table = reconstruction(
     load_model(Path(snakemake.input.model)),
     saes,

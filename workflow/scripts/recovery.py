@@ -13,15 +13,13 @@ from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
 own, faithful, random = (
     Shards([Path(path) for path in snakemake.input[name]], Positions(**params.positions))
     for name in ("own", "faithful", "random")
 )
 table = recovery_of_seeds(
-    {
-        seed: SAE.load(Path(weights).parent)
-        for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
-    },
+    {seed: SAE.load(folder) for seed, folder in zip(params.seeds, folders, strict=True)},
     KnownFeatures(**params.model),
     own,
     faithful,

@@ -13,12 +13,10 @@ from faithful_sae.similarity import similarity_of_seeds
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
 positions = Positions(**params.positions)
 table = similarity_of_seeds(
-    {
-        seed: SAE.load(Path(weights).parent)
-        for seed, weights in zip(params.seeds, snakemake.input.saes, strict=True)
-    },
+    {seed: SAE.load(folder) for seed, folder in zip(params.seeds, folders, strict=True)},
     Heldout([Shards([Path(path)], positions) for path in snakemake.input.activations]),
     params.thresholds,
 )

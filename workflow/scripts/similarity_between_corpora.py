@@ -12,16 +12,14 @@ from faithful_sae.similarity import similarity_of_corpora
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
 positions = Positions(**params.positions)
 heldout = {
     corpus: Shards([Path(path)], positions)
     for corpus, path in zip(params.corpora, snakemake.input.activations, strict=True)
 }
 table = similarity_of_corpora(
-    {
-        tuple(key): SAE.load(Path(weights).parent)
-        for key, weights in zip(params.saes, snakemake.input.saes, strict=True)
-    },
+    {tuple(key): SAE.load(folder) for key, folder in zip(params.saes, folders, strict=True)},
     heldout,
     params.thresholds,
 )

@@ -14,12 +14,10 @@ from faithful_sae.similarity import similarity_of_pretrained
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
+folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
 positions = Positions(**params.positions)
 table = similarity_of_pretrained(
-    {
-        name: SAE.load(Path(weights).parent)
-        for name, weights in zip(params.saes, snakemake.input.saes, strict=True)
-    },
+    {name: SAE.load(folder) for name, folder in zip(params.saes, folders, strict=True)},
     Heldout([Shards([Path(path)], positions) for path in snakemake.input.heldout]),
     params.thresholds,
 )
