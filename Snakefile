@@ -43,6 +43,7 @@ rule all:
             figure=FIGURES,
         ),
         expand("results/{study}/ro-crate-metadata.json", study=config["study"]),
+        expand("results/{study}/config.json", study=config["study"]),
 
 
 rule export:

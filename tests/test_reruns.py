@@ -145,15 +145,14 @@ def test_a_model_is_studied_on_the_corpora_it_names(study, edit):
     assert "tiny/second/faithful/resid_pre" not in output
 
 
-# What the target `features` alone reads, and what nobody does.
-ON_DEMAND = {"firing_frequencies.parquet", "config.json"}
+ON_DEMAND = "firing_frequencies.parquet"  # which the target `features` alone reads
 
 
 def test_a_file_of_any_name_that_was_deleted_is_made_anew(study, tmp_path):
     """As the message about a damaged one says: whatever a job reads is an input of its rule."""
     folder = study / "tests/tiny"
     files = (path for path in sorted(folder.glob("results/tiny/**/*")) if path.is_file())
-    lost = {path.name: path for path in files if path.name not in ON_DEMAND}
+    lost = {path.name: path for path in files if path.name != ON_DEMAND}
     assert {"cfg.json", "sae_weights.safetensors", "train.parquet", "summary.csv"} <= lost.keys()
     for name, path in lost.items():
         path.rename(tmp_path / name)
