@@ -1,6 +1,7 @@
 """The SAE function, and the folder that it is saved in."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 
 quick = settings(max_examples=25)
 
@@ -165,3 +166,11 @@ def test_about_a_mean_an_untrained_sae_takes_that_mean_for_nothing():
     about = SAE.untrained_about(mean, d_sae=12, k=2, seed=7)
     assert not about.encode(mean[None]).any()
     assert torch.equal(about.decode(torch.zeros(1, 12)), mean[None])
+
+
+def test_saes_are_read_in_the_order_of_their_files_whichever_of_them_come_together():
+    weights, configs = (
+        [f"{seed}/{name}" for seed in (2, 0, 1)] for name in ("sae_weights.safetensors", "cfg.json")
+    )
+    pairs = [path for pair in zip(weights, configs, strict=True) for path in pair]
+    assert sae_folders(weights + configs) == sae_folders(pairs) == [Path("2"), Path("0"), Path("1")]

@@ -1,6 +1,7 @@
 """Sparse autoencoders: the function, and the folder that the field's other tools open."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -155,6 +156,11 @@ class SAE:
         if threshold is not None and bool((threshold == threshold[0]).all()):
             threshold = threshold[0]  # BatchTopK has one for all latents
         return cls(**tensors, k=config["k"], threshold=threshold)
+
+
+def sae_folders(files: Iterable[str | Path]) -> list[Path]:
+    """The folder of each SAE whose files these are, once and in their order."""
+    return list(dict.fromkeys(Path(file).parent for file in files))
 
 
 def _sealed(config: dict[str, Any], names: list[str]) -> str:

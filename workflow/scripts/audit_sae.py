@@ -10,11 +10,12 @@ from faithful_sae.arrow import read_arrow
 from faithful_sae.audit import audit_sae
 from faithful_sae.models import load_model, load_tokenizer
 from faithful_sae.pretrained import stated
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
-params, folder = snakemake.params, Path(snakemake.input.sae[0]).parent
+params = snakemake.params
+(folder,) = sae_folders(snakemake.input.sae)
 table = audit_sae(
     load_model(Path(snakemake.input.model)),
     load_tokenizer(Path(snakemake.input.model)),

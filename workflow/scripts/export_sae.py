@@ -9,13 +9,14 @@ from pathlib import Path
 from faithful_sae.checksums import read_json
 from faithful_sae.export_sae import export_sae
 from faithful_sae.models import load_tokenizer
+from faithful_sae.sae import sae_folders
 from faithful_sae.tables import gather
 from faithful_sae.vocabulary import vocabulary_sha256
 
 params, inputs = snakemake.params, snakemake.input
 # The whole config is in the card's digest but is no param: another figure must not export anew.
 export_sae(
-    list(dict.fromkeys(Path(path).parent for path in inputs.saes)),
+    sae_folders(inputs.saes),
     Path(snakemake.output[0]),
     {
         name: gather([Path(path) for path in inputs[name]])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from faithful_sae.fake_features import fake_features_of_seeds
 from faithful_sae.heldout import Heldout
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
-folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
+folders = sae_folders(snakemake.input.saes)
 positions = Positions(**params.positions)
 random = {
     name: Shards([Path(path)], positions)

@@ -10,12 +10,12 @@ import polars as pl
 
 from faithful_sae.feature_facts import Limits, feature_facts
 from faithful_sae.models import load_model, load_tokenizer
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import read_parquet, with_coordinates, write_parquet
 
 params, files = snakemake.params, snakemake.input
-saes = [SAE.load(folder) for folder in dict.fromkeys(Path(path).parent for path in files.saes)]
+saes = [SAE.load(folder) for folder in sae_folders(files.saes)]
 firing = read_parquet(Path(files.firing_frequencies)).filter(pl.col("seed") == params.seed)
 tables = feature_facts(
     saes[0],

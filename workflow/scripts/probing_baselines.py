@@ -7,12 +7,12 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 from pathlib import Path
 
 from faithful_sae.probing import probe_baselines, read_tasks, shapes_of
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
-folders = dict.fromkeys(Path(path).parent for path in snakemake.input.pretrained)
+folders = sae_folders(snakemake.input.pretrained)
 pretrained = {
     name: SAE.load(folder) for name, folder in zip(params.pretrained, folders, strict=True)
 }

@@ -9,12 +9,12 @@ from pathlib import Path
 from faithful_sae.arrow import read_arrow
 from faithful_sae.models import load_model
 from faithful_sae.reconstruction import reconstruction
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 wildcards, params = snakemake.wildcards, snakemake.params
-folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
+folders = sae_folders(snakemake.input.saes)
 saes = {tuple(key): SAE.load(folder) for key, folder in zip(params.saes, folders, strict=True)}
 table = reconstruction(
     load_model(Path(snakemake.input.model)),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from faithful_sae.known_features import KnownFeatures
 from faithful_sae.recovery import recovery_of_seeds
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
-folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
+folders = sae_folders(snakemake.input.saes)
 own, faithful, random = (
     Shards([Path(path) for path in snakemake.input[name]], Positions(**params.positions))
     for name in ("own", "faithful", "random")

@@ -6,13 +6,13 @@ sys.stdout = sys.stderr = open(snakemake.log[0], "w", buffering=1)
 
 from pathlib import Path
 
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.similarity import similarity_of_corpora
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
-folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
+folders = sae_folders(snakemake.input.saes)
 positions = Positions(**params.positions)
 heldout = {
     corpus: Shards([Path(path)], positions)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from faithful_sae.heldout import Heldout
 from faithful_sae.names import PRETRAINED
-from faithful_sae.sae import SAE
+from faithful_sae.sae import SAE, sae_folders
 from faithful_sae.shards import Positions, Shards
 from faithful_sae.similarity import similarity_of_pretrained
 from faithful_sae.tidy import with_coordinates, write_parquet
 
 params = snakemake.params
-folders = dict.fromkeys(Path(path).parent for path in snakemake.input.saes)
+folders = sae_folders(snakemake.input.saes)
 positions = Positions(**params.positions)
 table = similarity_of_pretrained(
     {name: SAE.load(folder) for name, folder in zip(params.saes, folders, strict=True)},
