@@ -11,8 +11,12 @@ from repository import ROOT
 
 
 def test_kills_are_aimed_at_every_rule_that_has_state():
-    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    assert set(chaos.STATEFUL) == set(re.findall(r'^ +state="state/(\w+)/', rules, re.M))
+    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    state = r'^rule (\w+):\n(?:(?!^rule ).*\n)*? +state="state/(\w+)/\{study\}/'
+    found = re.findall(state, text, re.M)
+    assert set(chaos.STATEFUL) == {name for _, name in found}
+    # A rule that is renamed must not leave its state behind: -R would no longer drop it.
+    assert all(rule == name for rule, name in found), found
 
 
 @pytest.mark.workflow

@@ -26,6 +26,13 @@ def test_a_rule_that_asks_for_a_gpu_is_sent_to_one_and_shares_no_job():
     assert set(profile["groups"].values()) == set(profile["group-components"])
 
 
+def test_a_rule_that_loads_a_model_or_trains_asks_for_a_gpu():
+    """Else Slurm sends it to a node without one, and it computes there on the CPU."""
+    scripts = (ROOT / "workflow/scripts").glob("*.py")
+    uses = {p.stem for p in scripts if re.search(r"\b(load_model|train_sae)\(", p.read_text())}
+    assert uses == rules_with(r"^ +gpu=1,")
+
+
 def test_a_job_that_failed_asks_for_more_memory_and_time_each_time(tmp_path):
     """Rules of the profile's names that always fail, run here: what they ask for is printed."""
     profile = yaml.safe_load((SLURM / "config.yaml").read_text())
