@@ -1,6 +1,7 @@
 """Kills, other shards and cores, and a second Snakemake change no bit of a study."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from repository import copy_repository
-from tiny_study import CONFIG, snakemake
+from repository import ROOT, copy_repository
+from tiny_study import CONFIG, planned, snakemake
 
 pytestmark = pytest.mark.workflow
 
@@ -76,3 +77,18 @@ def test_a_second_snakemake_in_the_folder_is_refused_and_spoils_nothing(study):
     assert first.wait() == 0
     assert "cannot be locked" in second and "--unlock" in second and not second.endswith("exit 0")
     assert (study / "tests/tiny" / weights).read_bytes() == before
+
+
+def test_files_without_a_record_are_found_as_the_readme_says(study, edit):
+    """What a job of Slurm's leaves that outlived its Snakemake: here the record is removed."""
+    weights = "results/tiny/tiny/notes/resid_pre.1/topk/seed0/sae_weights.safetensors"
+    assert snakemake(study, "--cleanup-metadata", weights).endswith("exit 0")
+    readme = (ROOT / "workflow/profiles/README.md").read_text()
+    (listing,) = re.findall(r"`snakemake (--summary .*)`", readme)
+    command = f"{sys.executable} -m snakemake --directory tests/tiny {listing}"
+    listed = subprocess.check_output(command, shell=True, cwd=study, text=True).split()
+    assert listed == [weights]
+    edit(CONFIG, "k: 4", "k: 5")
+    without_it = planned(snakemake(study, "-n"))["train_sae"]
+    (study / "tests/tiny" / weights).unlink()
+    assert planned(snakemake(study, "-n"))["train_sae"] == without_it + 1

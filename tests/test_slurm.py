@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import yaml
 from repository import ROOT, copy_repository
 
 pytestmark = [
@@ -24,6 +25,9 @@ pytestmark = [
 TINY = "tests/tiny"
 SAE = "results/tiny/tiny/faithful/resid_pre.1/topk/seed0/sae_weights.safetensors"
 TRAINING_LOG = "results/logs/train_sae/tiny/tiny/faithful/resid_pre.1/topk/seed0.log"
+SENT_TO_GPUS = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())[
+    "set-resources"
+]
 # The profile as it is, but for what a Slurm without accounts needs, and for polling sooner.
 PROFILE = [
     *("--workflow-profile", "workflow/profiles/slurm"),
@@ -61,6 +65,7 @@ class Job(NamedTuple):
     """What Slurm says of a job; the comment holds its rule."""
 
     state: str
+    partition: str
     comment: str
     node: str = ""  # pending jobs have none
 
@@ -86,7 +91,7 @@ class Cluster:
 
     def jobs(self) -> dict[str, Job]:
         """All jobs since the start, by number."""
-        listed = self.ask("squeue", "--noheader", "--states=all", "--format=%i %T %k %N")
+        listed = self.ask("squeue", "--noheader", "--states=all", "--format=%i %T %P %k %N")
         return {number: Job(*rest) for number, *rest in map(str.split, listed.splitlines())}
 
 
@@ -125,6 +130,10 @@ def test_a_study_runs_through_slurm_with_small_jobs_together_and_tiny_ones_here(
     assert {job.state for job in jobs} == {"COMPLETED"}
     rules = [job.comment for job in jobs]
     assert sum("train_sae" in rule for rule in rules) == 2
+    for job in jobs:
+        rule = re.match(r"rule_(\w+?)_wildcards_", job.comment)
+        needs_gpu = rule is not None and rule[1] in SENT_TO_GPUS  # a group has no rule
+        assert job.partition == ("gpu" if needs_gpu else "cpu"), job
     assert sum("evaluations" in rule for rule in rules) == 2
     assert not any("summarise" in rule or "draw_figures" in rule for rule in rules)
 
@@ -148,20 +157,26 @@ def test_a_failure_names_the_logs_of_the_rule_and_of_slurm(study, cluster):
 def test_a_job_whose_node_crashed_ends_as_if_nothing_had_happened(study, cluster):
     config = study / TINY / "config.yaml"
     long = config.read_text().replace("batch_size: 256", "batch_size: 64")
-    config.write_text(long.replace("training_tokens: 8_000", "training_tokens: 1_280_000"))
+    config.write_text(long.replace("training_tokens: 8_000", "training_tokens: 320_000"))
     undisturbed = study / "tests/undisturbed"
     shutil.copytree(study / TINY, undisturbed)
     log = study / TINY / TRAINING_LOG
     log.unlink(missing_ok=True)
 
-    often = ("--set-resources", "train_sae:checkpoint_minutes=0.05")
-    run = start(snakemake(SAE, *often, *PROFILE), cwd=study, env=cluster.environment)
+    # After every step, which takes a training of 20 seconds long enough to be crashed. Not by
+    # --set-resources, which would take the partitions of the profile away.
+    profile = study / "workflow/profiles/slurm/config.yaml"
+    gpu = "  generate_corpus: &gpu\n"
+    assert gpu in profile.read_text()
+    profile.write_text(profile.read_text().replace(gpu, f"{gpu}    checkpoint_minutes: 0\n"))
+    run = start(snakemake(SAE, *PROFILE), cwd=study, env=cluster.environment)
     alone = start(snakemake(SAE, "--cores", "1", directory="tests/undisturbed"), cwd=study)
     try:
         state = study / TINY / "state/train_sae/tiny/tiny/faithful/resid_pre.1/topk/seed0"
         wait_until((state / "checkpoint.safetensors").exists, "a checkpoint")
         jobs = cluster.jobs()
         (number,) = [number for number, job in jobs.items() if job.state == "RUNNING"]
+        assert jobs[number].partition == "gpu"
         cluster.control("crash-node", jobs[number].node, number)
         wait_until(lambda: cluster.jobs()[number].state == "PENDING", "Slurm to notice the crash")
         cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")  # not in two minutes
