@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,35 @@ def test_pickled_weights_are_refused_and_never_opened(architecture: Path, tmp_pa
     with pytest.raises(OSError, match="safetensors"):
         load_model(folder)
     assert not evidence.exists()
+
+
+@pytest.mark.parametrize("place", ["part.bin", "../part.safetensors", "/part.safetensors"])
+@pytest.mark.parametrize("index", ["model", "other"])
+def test_an_index_of_safetensors_names_no_pickle_and_no_file_elsewhere(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, place: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "SHA256SUMS").unlink()  # whoever plants a pickle can seal it too
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "part.bin")
+    (folder / "model.safetensors").rename(tmp_path / "part.safetensors")
+    content = json.dumps({"metadata": {}, "weight_map": dict.fromkeys(weights, place)})
+    (folder / f"{index}.safetensors.index.json").write_text(content)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"transformers_weights": f"{index}.safetensors.index.json"}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
+    with pytest.raises(ValueError, match=re.escape(f"names {place}, which is no safetensors file")):
+        load_model(folder)
+
+
+def test_a_model_in_several_safetensors_files_is_read(tiny_folder: Path, tmp_path: Path) -> None:
+    whole = load_model(tiny_folder)
+    whole.save_pretrained(tmp_path, max_shard_size="10KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    read = load_model(tmp_path).state_dict()
+    assert all(torch.equal(read[name], value) for name, value in whole.state_dict().items())
 
 
 def test_no_special_token_is_added_to_a_text(tokenizer: Any) -> None:

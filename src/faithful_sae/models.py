@@ -1,5 +1,6 @@
 """Causal language models: load a prepared one, and find its parts."""
 
+import json
 import sys
 from functools import cache
 from pathlib import Path
@@ -26,12 +27,14 @@ def device() -> torch.device:
 def load_model(folder: Path) -> Any:
     """The model in evaluation mode, float32, on this job's device. Only safetensors are opened.
 
-    Raises ValueError naming a file of the folder that is not what was sealed there.
+    Raises ValueError naming a file of the folder that is not what was sealed there, or that stands
+    in the place of safetensors.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     verify(folder)
+    _refuse_named_pickles(folder)
     logging.disable_progress_bar()  # it floods log files
     model = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -41,6 +44,17 @@ def load_model(folder: Path) -> Any:
         trust_remote_code=False,  # unset, transformers asks on standard input
     )
     return use_linear(model.eval().requires_grad_(False).to(device()))
+
+
+def _refuse_named_pickles(folder: Path) -> None:
+    """An index says which files hold large models; transformers opens whatever it names."""
+    for index in folder.rglob("*.safetensors.index.json"):
+        for name in json.loads(index.read_bytes())["weight_map"].values():
+            if not name.endswith(".safetensors") or (index.parent / name).parent != index.parent:
+                raise ValueError(
+                    f"{index} names {name}, which is no safetensors file beside it; others may be "
+                    "pickles, which can run any code when loaded: convert the model to safetensors."
+                )
 
 
 def load_tokenizer(folder: Path) -> Any:
