@@ -155,7 +155,7 @@ def test_an_archives_member_cannot_be_written_anywhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a;b", "$(touch x)", "`x`", "a b", "../a", "a/b", "-a", "a\nb", "A", ""]
+    "name", ["a;b", "$(touch x)", "`x`", "a b", "../a", "a/b", "-a", "a\nb", "a\n", "A", ""]
 )
 def test_a_name_that_a_shell_or_a_path_could_read_is_refused(name):
     import yaml
@@ -165,6 +165,18 @@ def test_a_name_that_a_shell_or_a_path_could_read_is_refused(name):
     assert names.is_valid("wikipedia-2") and not names.is_valid(name)
     for section in ("archives", "models", "corpora", "saes", "tasks"):
         assert schema["properties"][section]["propertyNames"] == {"$ref": "#/$defs/name"}
+
+
+@pytest.mark.parametrize(
+    "file", ["../a-1.whl", "a-1/b.whl", "a-$(touch x).whl", "a-`x`.whl", "a-{b}.whl", "a-1.whl\n"]
+)
+def test_a_file_that_a_shell_or_a_path_could_read_is_refused(file):
+    import yaml
+
+    schema = yaml.safe_load(SCHEMA.read_text())["properties"]["archives"]["additionalProperties"]
+    archive = Draft202012Validator(schema)
+    assert archive.is_valid({"file": "a_b-1.0+c-py3-none-any.whl", "sha256": "0" * 64})
+    assert not archive.is_valid({"file": file, "sha256": "0" * 64})
 
 
 def test_no_rule_and_no_module_hands_a_string_to_a_shell():
