@@ -1,5 +1,6 @@
 """A study's config that is valid: every study is, and its defaults are filled in."""
 
+import json
 from copy import deepcopy
 
 import pytest
@@ -97,8 +98,39 @@ def test_loading_what_was_loaded_changes_nothing(drop, shards, positions, sae, c
     assert load(once) == once
 
 
-def test_a_whole_number_may_be_written_where_any_number_is_asked():
-    assert load(changed("saes/small/lr", 1))["saes"]["small"]["lr"] == 1
+@pytest.mark.parametrize(
+    ("key", "given", "taken"),
+    [
+        ("saes/small/lr", 1, 1.0),
+        ("positions", {"max_norm": 4}, {"skip_first": 1, "max_norm": 4.0}),
+        ("evaluations", {"similarity": {"thresholds": [0, 0.7]}}, [0.0, 0.7]),
+    ],
+)
+def test_a_whole_number_may_be_written_where_any_number_is_asked(key, given, taken):
+    """Which Snakemake would take for two params, and train anew."""
+    found = load(changed(key, given))
+    for part in key.split("/"):
+        found = found[part]
+    if key == "evaluations":
+        found = found["similarity"]["thresholds"]
+    assert repr(found) == repr(taken)
+
+
+def test_keys_in_another_order_and_defaults_written_out_are_the_same_config():
+    """To Snakemake, which compares params as text: an order of its own would train anew."""
+    names = ("models", "corpora", "saes", "archives", "tasks")  # entries keep the order given
+
+    def turned(value, named=False):
+        if not isinstance(value, dict):
+            return value
+        keys = list(value) if named else list(reversed(value))
+        return {key: turned(value[key], not named and key in names) for key in keys}
+
+    filled = load(MINIMAL)
+    assert json.dumps(load(turned(filled))) == json.dumps(filled)
+    assert json.dumps(load(turned(MINIMAL))) == json.dumps(filled)
+    other = changed("corpora", {"b": {"source": "stdlib"}, "a": {"source": "stdlib"}})
+    assert list(load(other)["corpora"]) == ["b", "a"]
 
 
 def test_local_paths_may_be_relative_absolute_or_hold_brackets(tmp_path):

@@ -49,6 +49,7 @@ def load_config(config: Config, schema: Config, root: Path) -> Config:
     error = first_error(filled, schema)
     if error is not None:
         raise ConfigError(error)
+    filled = _as_in_schema(filled, schema, schema)
     _check_references(filled, root)
     entries = [*filled["models"].values(), *filled["corpora"].values()]
     if any(entry["source"] == "known_features" for entry in entries):
@@ -111,6 +112,22 @@ def _fill(value: Any, schema: Config, whole: Config) -> Any:
         if isinstance(inner, dict):
             value[key] = _fill(value[key], inner, whole)
     return value
+
+
+def _as_in_schema(value: Any, schema: Config, whole: Config) -> Any:
+    """A valid `value` with keys in the order of `schema`, and numbers of its type.
+
+    Snakemake compares params as text, in which 1 is not 1.0 and another order is another value: it
+    would train anew for either. Entries with names of the study's own keep their order.
+    """
+    schema = _resolve(value, schema, whole)
+    if isinstance(value, dict):
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+        keys = dict.fromkeys([*(key for key in properties if key in value), *value])
+        return {key: _as_in_schema(value[key], properties.get(key, others), whole) for key in keys}
+    if isinstance(value, list) and "items" in schema:
+        return [_as_in_schema(item, schema["items"], whole) for item in value]
+    return float(value) if isinstance(value, int) and "number" in schema.get("type", ()) else value
 
 
 def _resolve(value: Any, schema: Config, whole: Config) -> Config:
