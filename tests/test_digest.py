@@ -124,16 +124,16 @@ def test_several_modules_count_together_in_any_order(library):
     assert library_digest("train", "statistics") != before
 
 
-def test_the_digest_is_the_same_in_every_process():
-    """Where sets of names differ in their order; else every start of Snakemake would rerun all."""
+@pytest.mark.parametrize("script", ["similarity", "draw_figures"])
+def test_the_digest_is_the_same_in_every_process_and_every_locale(script):
+    """Where sets of names and encodings differ; else a start of Snakemake would rerun all."""
     code = f"import sys; sys.path[:0] = {sys.path!r}\n"
     code += "from pathlib import Path; from faithful_sae.digest import script_digest\n"
-    code += f"print(script_digest(Path({str(ROOT / 'workflow/scripts/similarity.py')!r})))"
+    code += f"print(script_digest(Path({str(ROOT / 'workflow/scripts' / script)!r} + '.py')))"
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     found = [
-        subprocess.check_output(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}
-        )
-        for seed in "123"
+        subprocess.check_output([sys.executable, "-c", code], env=os.environ | settings)
+        for settings in ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}, ascii_alone)
     ]
     assert len(set(found)) == 1
 

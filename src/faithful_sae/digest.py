@@ -28,7 +28,7 @@ def script_digest(script: Path) -> str:
     while todo:
         file = todo.pop()
         if file not in code:
-            tree = _without_docstrings(ast.parse(file.read_text()))
+            tree = _without_docstrings(ast.parse(file.read_bytes()))
             code[file] = ast.unparse(tree)
             for name in set(_imports(tree)) - WITHOUT_EFFECT:
                 todo += _files(name)
