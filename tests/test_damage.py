@@ -244,3 +244,19 @@ def test_weights_of_another_seed_are_not_those_of_this_ones_config(tmp_path):
     (tmp_path / "seed1/sae_weights.safetensors").replace(tmp_path / "seed0/sae_weights.safetensors")
     with pytest.raises(ValueError, match="seed0/sae_weights.safetensors is damaged"):
         SAE.load(tmp_path / "seed0")
+
+
+def test_a_study_that_is_moved_with_its_models_still_has_them(tmp_path, monkeypatch):
+    (tmp_path / "study/mine/inner").mkdir(parents=True)
+    (tmp_path / "study/mine/inner/weights").write_text("1")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "study/resources").symlink_to(tmp_path / "elsewhere")  # on a larger disk
+    monkeypatch.chdir(tmp_path / "study")
+    link_model(Path("mine"), Path("resources/far"))
+    verify(Path("resources/far"))
+    link_model(Path("mine"), Path("models/near"))
+    link_model(Path("mine").absolute(), Path("models/fixed"))
+    (tmp_path / "study").rename(tmp_path / "moved")
+    verify(tmp_path / "moved/models/near")
+    with pytest.raises(ValueError, match="inner/weights is damaged .it is missing"):
+        verify(tmp_path / "moved/models/fixed")

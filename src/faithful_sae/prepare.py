@@ -4,6 +4,7 @@ A prepared model is a folder that `transformers` opens by itself: config, safete
 tokenizer. Pickled weights are never read and remote code is never run.
 """
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,16 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
 
 
 def link_model(source: Path, destination: Path) -> None:
-    """A folder of links to the files of `source`: nothing is copied, however large the files."""
+    """A folder of links to the files of `source`: nothing is copied, however large the files.
+
+    Links to a relative `source` are relative: a study that is moved takes its models along.
+    """
     destination.mkdir(parents=True)
     for path in files_below(source):
         link = destination / path.relative_to(source)
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
+        relative = os.path.relpath(path.absolute(), link.parent.resolve())
+        link.symlink_to(path if source.is_absolute() else relative)
     seal(destination)
 
 
