@@ -91,6 +91,32 @@ def test_what_another_machine_left_goes_when_it_has_not_changed_for_a_day(tmp_pa
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+@pytest.mark.parametrize("fresh", ["", "file"])
+def test_what_another_machine_still_writes_stays_however_old_the_rest_is(tmp_path, fresh):
+    """A file that grows leaves its folder's time as it was."""
+    other = tmp_path / ".file.node7.1.partial"
+    other.mkdir()
+    (other / "file").write_text("half")
+    for path in (other / "file", other):
+        if path != other / fresh:
+            os.utime(path, (time.time(), time.time() - files.FORGOTTEN - 60))
+    write(tmp_path / "file", "mine")
+    assert other.exists()
+
+
+def test_a_process_that_is_dead_is_known_by_any_name(tmp_path):
+    """Its state follows its name in /proc, which may hold spaces and brackets."""
+    program = tmp_path / "a) S (b"
+    program.symlink_to("/bin/true")
+    with subprocess.Popen([program]) as ended:
+        while Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        left = tmp_path / f".file.{os.uname().nodename}.{ended.pid}.partial"
+        left.mkdir()
+        write(tmp_path / "file", "mine")
+    assert not left.exists()
+
+
 def test_a_machine_whose_name_ends_in_this_ones_is_another(tmp_path):
     """Of `gpu.lab` no process runs on `lab`, and it may well be writing."""
     other = tmp_path / f".file.gpu.{os.uname().nodename}.{2**30}.partial"
