@@ -303,15 +303,20 @@ def test_documents_are_never_left_out_in_silence(tmp_path, removed):
     assert len(list(read_samples([tmp_path / "shard.parquet"]))) == 16
 
 
-@pytest.mark.parametrize("changed", ["torch", "threads", "device"])
+SOFTWARE = ["torch", "transformers", "numpy"]
+
+
+@pytest.mark.parametrize("changed", [*SOFTWARE, "threads", "device"])
 def test_state_of_other_software_threads_or_kind_of_device_is_ignored(
     tmp_path, monkeypatch, capsys, changed
 ):
     state = State(tmp_path / "state", {}, [])
     state.begin()
     state.piece(0).write_bytes(b"0")
-    if changed == "torch":
-        monkeypatch.setattr(state_module, "version", lambda name: "0")
+    if changed in SOFTWARE:
+        version = state_module.version
+        newer = {changed: "0"}
+        monkeypatch.setattr(state_module, "version", lambda name: newer.get(name, version(name)))
     elif changed == "threads":
         monkeypatch.setattr(state_module, "get_num_threads", lambda: 64)
     else:

@@ -139,3 +139,16 @@ print("done", flush=True)
     snakemake.stdin.close()
     assert snakemake.stdout.readline() == "done\n"
     assert (tmp_path / "state" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("found", [b"", b"half", b"5", b"[1]", b"\xff", b"null"])
+def test_a_fingerprint_that_is_none_is_another_jobs(tmp_path, found, capsys):
+    state = State(tmp_path / "state", {}, [])
+    state.begin()
+    state.piece(0).touch()
+    (tmp_path / "state" / FINGERPRINT).write_bytes(found)
+    state.begin()
+    assert state.pieces() == [] and "is ignored" in capsys.readouterr().err
+    state.piece(0).touch()
+    state.begin()
+    assert state.pieces() == [state.piece(0)]
