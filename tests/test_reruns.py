@@ -15,6 +15,8 @@ REPORT = {"summarise", "draw_figures", "provenance"}
 ABOUT_SAES = {"reconstruction", "similarity", "similarity_between_corpora", "fake_features"}
 TRAINING = {"train_sae", "probing"} | ABOUT_SAES | REPORT
 ACTIVATIONS = {"extract_activations", "activation_statistics", "probing_baselines"} | TRAINING
+NOTES = "  notes:\n    source: path\n    path: notes.jsonl\n    pack: true\n"
+MIXED = "  mixed:\n    source: mixture\n    of: [faithful, notes]\n"
 EDITS = {
     "figure setting": (
         CONFIG,
@@ -23,6 +25,26 @@ EDITS = {
         {"draw_figures", "provenance"},
     ),
     "comment in the config": (CONFIG, "seeds:", "# five would be better\nseeds:", set()),
+    "order of keys, and a default written out": (
+        CONFIG,
+        "    path: notes.jsonl\n    pack: true\n",
+        "    pack: true\n    column: text\n    path: notes.jsonl\n",
+        set(),
+    ),
+    "order within a mixture": (
+        CONFIG,
+        "of: [faithful, notes]",
+        "of: [notes, faithful]",
+        {"mix_corpus", "random_tokens", "corpus_statistics"} | ACTIVATIONS - {"probing_baselines"},
+    ),
+    "order of corpora": (
+        CONFIG,
+        f"{NOTES}{MIXED}",
+        f"{MIXED}{NOTES}",
+        {"random_tokens", "extract_activations", "fake_features", "reconstruction"}
+        | {"similarity_between_corpora"}
+        | REPORT,
+    ),
     "README": ("README.md", "# ", "# The ", set()),
     "threads": (PROFILE, "show-failed-logs", "cores: 1\nshow-failed-logs", set()),
     "checkpoint interval": ("workflow/rules/sae.smk", "minutes=10", "minutes=5", set()),
@@ -100,6 +122,20 @@ def test_an_edit_plans_what_depends_on_it_and_nothing_else(study, edit, name):
     output = snakemake(study, "-n")
     assert output.endswith("exit 0"), output[-2000:]
     assert set(planned(output)) == rules
+
+
+def test_an_edit_inside_a_folder_of_text_plans_its_corpus_anew(study, edit):
+    """Which leaves the time of the folder as it was."""
+    texts = study / "tests/tiny/texts"
+    (texts / "inner").mkdir(parents=True)
+    (texts / "inner/a.jsonl").write_bytes((study / "tests/tiny/notes.jsonl").read_bytes())
+    edit(CONFIG, "path: notes.jsonl", "path: texts")
+    target = "results/tiny/tiny/notes/counts.json"
+    assert snakemake(study, target, "--cores", "1").endswith("exit 0")
+    assert "Nothing to be done" in snakemake(study, target, "-n")
+    with open(texts / "inner/a.jsonl", "a") as file:
+        file.write('{"text": "one more"}\n')
+    assert planned(snakemake(study, target, "-n")) == {"tokenize_corpus": 1}
 
 
 def test_an_edit_of_one_of_many_trains_no_other(study, edit):

@@ -109,7 +109,7 @@ rule tokenize_corpus:
     conda:
         "../../envs/torch.yaml"
     params:
-        corpus=lookup(dpath="corpora/{corpus}", within=config),
+        corpus=text_entry("corpora"),
         size=corpus_size,
         code=code_digest("tokenize_corpus"),
     script:
@@ -132,6 +132,8 @@ rule mix_corpus:
     conda:
         "../../envs/torch.yaml"
     params:
+        # Snakemake sees which inputs change, not their order, which numbers the documents.
+        of=lookup(dpath="corpora/{corpus}/of", within=config),
         train_tokens=lookup(dpath="corpus_size/train_tokens", within=config),
         heldout_tokens=lookup(dpath="corpus_size/heldout_tokens", within=config),
         code=code_digest("mix_corpus"),
@@ -153,7 +155,7 @@ rule tokenize_task:
     conda:
         "../../envs/torch.yaml"
     params:
-        task=lookup(dpath="tasks/{corpus}", within=config),
+        task=text_entry("tasks"),
         context_length=context_length,
         code=code_digest("tokenize_task"),
     script:
@@ -174,6 +176,7 @@ rule random_tokens:
     conda:
         "../../envs/torch.yaml"
     params:
+        corpora=random_input_corpora,
         context_length=context_length,
         tokens=lookup(dpath="evaluations/fake_features/tokens", within=config),
         code=code_digest("random_tokens"),

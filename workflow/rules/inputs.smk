@@ -49,6 +49,18 @@ def source_files(section):
     return files
 
 
+def text_entry(section):
+    """Input function: an entry, and of a folder what it holds, whose edits leave its own time."""
+
+    def entry(wildcards):
+        found = config[section][wildcards.corpus]
+        folder = Path(found.get("path", ""))
+        stamped = "path" in found and folder.is_dir()
+        return found | {"stamp": folder_stamp(folder)} if stamped else found
+
+    return entry
+
+
 def hub_text(key):
     """Input function: one key of a corpus or task on the hub."""
     return lambda wildcards: (config["corpora"] | config["tasks"])[wildcards.corpus][
@@ -64,12 +76,16 @@ def parts(file):
     ]
 
 
+def random_input_corpora(wildcards):
+    """The corpora whose held-out text a random input is made from, in this order: all, or none."""
+    corpora = config["models"][wildcards.model]["corpora"] or CORPORA
+    return [] if wildcards.corpus == UNIFORM else corpora
+
+
 def random_input_texts(wildcards):
-    """The held-out texts that a random input is made from: of every corpus, or of none."""
     return [
         f"results/{{study}}/{{model}}/{corpus}/heldout.parquet"
-        for corpus in config["models"][wildcards.model]["corpora"] or CORPORA
-        if wildcards.corpus != UNIFORM
+        for corpus in random_input_corpora(wildcards)
     ]
 
 
@@ -103,7 +119,7 @@ def heldout(wildcards, corpus=None):
     texts = config["models"][wildcards.model]["corpora"] or CORPORA
     return [
         path
-        for text in (texts if corpus == PRETRAINED else [corpus])
+        for text in (sorted(texts) if corpus == PRETRAINED else [corpus])
         for path in activations("heldout", text)
     ]
 
