@@ -1,6 +1,7 @@
 """Digests accept what was written, in whatever order, and nothing else."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -24,6 +25,25 @@ def test_a_line_of_a_seal_that_is_no_digest_and_name_is_damage(tmp_path, line):
     (tmp_path / SEAL).write_text(line.format(digest=digest) + "\n")
     with pytest.raises(ValueError, match=f"{SEAL} is damaged .it holds"):
         verify(tmp_path)
+
+
+def test_a_seal_that_is_no_text_is_damage(tmp_path):
+    (tmp_path / SEAL).write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=f"{SEAL} is damaged .it is no text"):
+        verify(tmp_path)
+
+
+def test_what_is_sealed_again_passes_the_program_that_the_format_is_of(tmp_path):
+    """Which would find the seal itself changed, were it listed."""
+    for name in ("b", "a/c", "form\ffeed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for _ in range(2):
+        seal(tmp_path)
+        verify(tmp_path)
+    command = ["sha256sum", "--check", "--strict", SEAL]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("OK") == 3, done.stdout + done.stderr
 
 
 def test_the_order_of_keys_is_no_content_of_json(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,7 @@ from any_text import texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faithful_sae.archives import read_member
 from faithful_sae.text import (
     read_path,
     read_path_task,
@@ -154,3 +156,10 @@ def test_blank_texts_alone_are_no_document(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n\t")
     with pytest.raises(ValueError, match="holds no document"):
         list(read_path(tmp_path))
+
+
+def test_a_member_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
+        archive.writestr("data/dialog.txt", "text")
+    with pytest.raises(ValueError, match="has no member 'x'; the nearest are: data/dialog.txt"):
+        read_member(tmp_path / "a.whl", "x")
