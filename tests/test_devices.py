@@ -162,6 +162,26 @@ def test_users_of_one_machine_have_locks_of_their_own(monkeypatch, tmp_path):
         monkeypatch.setattr(devices, "_claimed", [])
         devices.claim_gpu()
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "70"
+    assert [folder.stat().st_mode & 0o777 for folder in tmp_path.iterdir()] == [0o700, 0o700]
+
+
+def test_a_job_says_once_that_it_waits_however_long(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(devices, "LOCKS", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "70")
+    monkeypatch.setattr(devices, "_claimed", [])
+    devices.claim_gpu()
+    (held,) = devices._claimed
+    looks = []
+
+    def sleep(_seconds: float) -> None:
+        looks.append(held)
+        if len(looks) == 3:
+            os.close(held)
+
+    monkeypatch.setattr(devices, "_claimed", [])
+    monkeypatch.setattr(devices.time, "sleep", sleep)
+    devices.claim_gpu()
+    assert len(looks) == 3 and capsys.readouterr().err.count("waiting for") == 1
 
 
 def test_a_device_may_have_slashes_in_its_name(job):

@@ -265,4 +265,8 @@ def test_the_stamp_of_a_folder_changes_with_any_file_and_with_nothing_else(tmp_p
     stamps.append(digest.folder_stamp(tmp_path))
     weights.rename(tmp_path / "inner/other")
     stamps.append(digest.folder_stamp(tmp_path))
-    assert len(set(stamps)) == 4
+    (tmp_path / "inner").rename(tmp_path / "outer")
+    stamps.append(digest.folder_stamp(tmp_path))
+    assert len(set(stamps)) == 5
+    shutil.copytree(tmp_path, tmp_path / "copy", copy_function=shutil.copy2)
+    assert digest.folder_stamp(tmp_path / "copy") == stamps[-1]  # wherever it lies

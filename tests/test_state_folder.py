@@ -152,3 +152,14 @@ def test_a_fingerprint_that_is_none_is_another_jobs(tmp_path, found, capsys):
     state.piece(0).touch()
     state.begin()
     assert state.pieces() == [state.piece(0)]
+
+
+def test_a_piece_too_many_is_no_whole_either(tmp_path):
+    state = State(tmp_path / "state", {}, [])
+    state.begin()
+    for number in range(2):
+        state.piece(number).touch()
+    assert state.whole(2) == state.pieces()
+    for other in (1, 3):
+        with pytest.raises(RuntimeError, match=f"holds 2 of {other} pieces"):
+            state.whole(other)
