@@ -247,8 +247,10 @@ def test_the_state_of_a_job_whose_input_folder_holds_other_contents_is_ignored(t
     assert State(tmp_path / "state", {}, [tmp_path / "model"]).load() is None
     assert "model changed" in capfd.readouterr().err
     State(tmp_path / "state", {}, [tmp_path / "model"]).save({}, {"done": 7})
-    (tmp_path / "model/sub/weights").rename(tmp_path / "model/sub/others")
-    assert State(tmp_path / "state", {}, [tmp_path / "model"]).load() is None
+    for before, after in (("sub/weights", "sub/others"), ("sub", "bus")):
+        (tmp_path / "model" / before).rename(tmp_path / "model" / after)
+        assert State(tmp_path / "state", {}, [tmp_path / "model"]).load() is None
+        State(tmp_path / "state", {}, [tmp_path / "model"]).save({}, {"done": 7})
 
 
 def test_the_stamp_of_a_folder_changes_with_any_file_and_with_nothing_else(tmp_path):
