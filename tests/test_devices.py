@@ -197,6 +197,8 @@ def test_a_device_may_have_slashes_in_its_name(job):
         ("", []),
         ("-1", []),
         ("0,-1,1", ["0"]),
+        ("NoDevFiles", []),  # what some containers and clusters set where there is none
+        ("GPU-5f,MIG-6a,none,1", ["GPU-5f", "MIG-6a"]),
         (None, ["0", "1", "2"]),
     ],
 )

@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import re
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 NVIDIA = Path("/proc/driver/nvidia/gpus")  # one folder per card, there as soon as the driver is
 LOCKS = Path("/dev/shm")  # memory of this machine, the same folder for every session
+DEVICE = re.compile(r"\d+|(GPU|MIG)-.+")  # a number or a UUID
 POLL = 0.5  # seconds between two looks for a free device
 
 _claimed: list[int] = []  # the open lock of this process: the kernel releases it when it dies
@@ -22,8 +25,8 @@ def gpus() -> list[str]:
     if visible is None:
         return [str(number) for number in range(len(list(NVIDIA.glob("*"))))]
     names = [name.strip() for name in visible.split(",")]
-    # As CUDA reads it: what follows -1 does not exist.
-    return [name for name in (names[: names.index("-1")] if "-1" in names else names) if name]
+    # As CUDA reads it: what follows the first that is none (-1, NoDevFiles) does not exist.
+    return list(takewhile(DEVICE.fullmatch, names))
 
 
 def claim_gpu() -> None:
