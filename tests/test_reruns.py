@@ -125,17 +125,19 @@ def test_an_edit_plans_what_depends_on_it_and_nothing_else(study, edit, name):
 
 
 def test_an_edit_inside_a_folder_of_text_plans_its_corpus_anew(study, edit):
-    """Which leaves the time of the folder as it was."""
-    texts = study / "tests/tiny/texts"
-    (texts / "inner").mkdir(parents=True)
-    (texts / "inner/a.jsonl").write_bytes((study / "tests/tiny/notes.jsonl").read_bytes())
-    edit(CONFIG, "path: notes.jsonl", "path: texts")
+    """Which leaves the time of the folder as it was. In a copy, since it makes the corpus anew."""
+    other = "tests/texts"
+    shutil.copytree(study / "tests/tiny", study / other, symlinks=True)
+    inner = study / other / "texts/inner"
+    inner.mkdir(parents=True)
+    (study / other / "notes.jsonl").rename(inner / "a.jsonl")
+    edit(f"{other}/config.yaml", "path: notes.jsonl", "path: texts")
     target = "results/tiny/tiny/notes/counts.json"
-    assert snakemake(study, target, "--cores", "1").endswith("exit 0")
-    assert "Nothing to be done" in snakemake(study, target, "-n")
-    with open(texts / "inner/a.jsonl", "a") as file:
+    assert snakemake(study, target, "--cores", "1", directory=other).endswith("exit 0")
+    assert "Nothing to be done" in snakemake(study, target, "-n", directory=other)
+    with open(inner / "a.jsonl", "a") as file:
         file.write('{"text": "one more"}\n')
-    assert planned(snakemake(study, target, "-n")) == {"tokenize_corpus": 1}
+    assert planned(snakemake(study, target, "-n", directory=other)) == {"tokenize_corpus": 1}
 
 
 def test_an_edit_of_one_of_many_trains_no_other(study, edit):
