@@ -1,5 +1,6 @@
 """The folder of a job: one process works in it, and what is not this very job's is not used."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -113,7 +114,8 @@ with written_whole(Path({str(tmp_path / "state" / name)!r})) as temporary:
     assert {path.name for path in state.folder.iterdir()} == {LOCK, FINGERPRINT}
 
 
-def test_state_of_a_job_that_outlived_its_snakemake_stays(tmp_path):
+@pytest.mark.parametrize("shell", [[], ["bash", "-c", '"$@"; exit', "bash"]])
+def test_state_of_a_job_that_outlived_its_snakemake_stays(tmp_path, shell):
     """Nobody has noted that the job is done: the next Snakemake starts it once more."""
     child = f"""
 import sys
@@ -127,11 +129,12 @@ sys.stdin.readline()
 state.remove()
 print("done", flush=True)
 """
-    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    parent = "import os, subprocess, sys; from faithful_sae.names import SNAKEMAKE_PID; "
+    parent += "os.environ[SNAKEMAKE_PID] = str(os.getpid()); subprocess.run(sys.argv[1:])"
+    command = [sys.executable, "-c", parent, *shell, sys.executable, "-c", child]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     pipe = subprocess.PIPE
-    snakemake = subprocess.Popen(
-        [sys.executable, "-c", parent, child], stdin=pipe, stdout=pipe, text=True
-    )
+    snakemake = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
     assert snakemake.stdout.readline() == "saved\n"
     snakemake.kill()
     snakemake.wait()

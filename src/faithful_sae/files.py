@@ -70,10 +70,11 @@ def _abandoned(temporary: Path, path: Path) -> bool:
         except FileNotFoundError:  # its writer has just ended
             return False
         return time.time() - changed > FORGOTTEN
-    return int(pid) == os.getpid() or not _runs(int(pid))
+    return int(pid) == os.getpid() or not runs(int(pid))
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

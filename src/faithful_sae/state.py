@@ -27,7 +27,8 @@ from torch import Tensor, get_num_threads
 
 from faithful_sae.checksums import file_digest
 from faithful_sae.devices import gpus
-from faithful_sae.files import files_below, written_whole
+from faithful_sae.files import files_below, runs, written_whole
+from faithful_sae.names import SNAKEMAKE_PID
 from faithful_sae.tensors import tensors_digest
 
 FINGERPRINT, CHECKPOINT, LOCK = "fingerprint.json", "checkpoint.safetensors", "lock"
@@ -50,7 +51,6 @@ class State:
     ) -> None:
         self.folder, self.minutes = folder, minutes
         self._settings, self._inputs = dict(settings), list(inputs)
-        self._started_by = os.getppid()
         self._locked: int | None = None
         self._signal: int | None = None
         self._saved = time.monotonic()
@@ -193,11 +193,11 @@ class State:
     def remove(self) -> None:
         """The job is done: its outputs are whole.
 
-        If what started it has died, nobody notes that: the next Snakemake throws the outputs away
-        and starts the job again. It then finds the state, which stays.
+        If the Snakemake that started it has died, nobody notes that: the next one throws the
+        outputs away and starts the job again. It then finds the state, which stays.
         """
-        if os.getppid() != self._started_by:
-            sys.stderr.write(f"{self.folder} stays: what started this job is gone\n")
+        if not runs(int(os.environ.get(SNAKEMAKE_PID, os.getpid()))):
+            sys.stderr.write(f"{self.folder} stays: the Snakemake that started this job is gone\n")
             return
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -53,7 +53,7 @@ from faithful_sae.entries import (
     saes_of,
     trained,
 )
-from faithful_sae.names import PRETRAINED
+from faithful_sae.names import PRETRAINED, SNAKEMAKE_PID
 from faithful_sae.random_inputs import RANDOM_INPUTS, UNIFORM
 from faithful_sae.shown import shown
 from faithful_sae.verdicts import suspicions
@@ -77,6 +77,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Large pages spare jobs the page faults of large tensors: a third of the time of a softmax over the
 # vocabulary, 4 % of sampling.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+# A job that outlives this process keeps its state, since nobody notes that it is done.
+os.environ[SNAKEMAKE_PID] = str(os.getpid())
 
 # As many GPU jobs at a time as there are devices, each of which claims one (devices.py). Without a
 # device, and where a scheduler gives them out, nothing is limited here.
