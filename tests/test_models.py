@@ -220,6 +220,21 @@ def test_an_index_of_safetensors_names_no_pickle_and_no_file_elsewhere(
         load_model(folder)
 
 
+def test_a_config_names_no_pickle_as_its_weights(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the names that are no safetensors transformers lets this one pass."""
+    shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "SHA256SUMS").unlink()
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "adapter_model.bin")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"transformers_weights": "adapter_model.bin"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
+    with pytest.raises(ValueError, match="config.json names adapter_model.bin"):
+        load_model(tmp_path)
+
+
 def test_a_model_in_several_safetensors_files_is_read(tiny_folder: Path, tmp_path: Path) -> None:
     whole = load_model(tiny_folder)
     whole.save_pretrained(tmp_path, max_shard_size="10KB")

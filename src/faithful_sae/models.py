@@ -47,14 +47,18 @@ def load_model(folder: Path) -> Any:
 
 
 def _refuse_named_pickles(folder: Path) -> None:
-    """An index says which files hold large models; transformers opens whatever it names."""
+    """transformers opens whatever weights config.json or the index of a large model names."""
+    config = folder / "config.json"
+    weights = json.loads(config.read_bytes()).get("transformers_weights")
+    named = [(config, weights.removesuffix(".index.json"))] if weights else []
     for index in folder.rglob("*.safetensors.index.json"):
-        for name in json.loads(index.read_bytes())["weight_map"].values():
-            if not name.endswith(".safetensors") or (index.parent / name).parent != index.parent:
-                raise ValueError(
-                    f"{index} names {name}, which is no safetensors file beside it; others may be "
-                    "pickles, which can run any code when loaded: convert the model to safetensors."
-                )
+        named += [(index, name) for name in json.loads(index.read_bytes())["weight_map"].values()]
+    for file, name in named:
+        if not name.endswith(".safetensors") or (file.parent / name).parent != file.parent:
+            raise ValueError(
+                f"{file} names {name}, which is no safetensors file beside it; others may be "
+                "pickles, which can run any code when loaded: convert the model to safetensors."
+            )
 
 
 def load_tokenizer(folder: Path) -> Any:
