@@ -115,9 +115,9 @@ onstart:
 
 
 onsuccess:
-    for suspicion in suspicions(
-        Path("results", config["study"], "tables/audit.csv")
-    ):
+    # A study that audits nothing may still have the table of when it did.
+    audit = Path("results", config["study"], "tables/audit.csv")
+    for suspicion in suspicions(audit) if AUDITED else []:
         logger.warning(f"Suspect: {suspicion}.")
 
 
