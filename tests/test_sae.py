@@ -99,10 +99,11 @@ def test_the_saved_folder_holds_what_saelens_requires_and_no_remains(tmp_path):
     assert shapes == {"W_enc": (5, 12), "b_enc": (12,), "W_dec": (12, 5), "b_dec": (5,)}
 
 
-def test_an_sae_has_the_same_bytes_however_often_it_is_saved(tmp_path):
+def test_an_sae_has_the_same_bytes_however_often_it_is_saved_and_of_any_shards(tmp_path):
     saved = set()
     for number in range(8):
-        random_sae().save(tmp_path / str(number), {"seed": 7, "hook": "resid_pre.1"})
+        facts = {"seed": 7, "hook": "resid_pre.1", "activations_sha256": f"of {number} shards"}
+        random_sae().save(tmp_path / str(number), facts)
         saved.add((tmp_path / str(number) / "sae_weights.safetensors").read_bytes())
     assert len(saved) == 1
 

@@ -16,6 +16,8 @@ from faithful_sae.linear import linear
 from faithful_sae.tensors import tensors_digest
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"  # SAELens 6 names
+# Of the files that were read, not of what they hold: other shards must not change the weights' bytes.
+UNSEALED = {"activations_sha256"}
 
 
 @dataclass
@@ -120,7 +122,7 @@ class SAE:
         }
         tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
         config = json.loads(json.dumps(config))  # as it is when read
-        names = sorted(config["metadata"])
+        names = sorted(config["metadata"].keys() - UNSEALED)
         digest = tensors_digest(tensors, _sealed(config, names))
         seal = {"sha256": " ".join([digest, *names])}  # of two keys the order would be random
         with written_whole(folder / WEIGHTS) as temporary:
