@@ -16,7 +16,7 @@ from faithful_sae.linear import linear
 from faithful_sae.tensors import tensors_digest
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"  # SAELens 6 names
-# Of the files that were read, not of what they hold: other shards must not change the weights' bytes.
+# Of the files that were read, not of what they hold: other shards must change no byte of weights.
 UNSEALED = {"activations_sha256"}
 
 
