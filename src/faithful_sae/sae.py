@@ -166,9 +166,9 @@ def sae_folders(files: Iterable[str | Path]) -> list[Path]:
 
 
 def _sealed(config: dict[str, Any], names: list[str]) -> str:
-    """What of cfg.json is sealed: all but what a user adds to its metadata, which has these names.
+    """What of cfg.json is sealed: its settings, and of its metadata these names.
 
-    Files of earlier versions sealed no metadata.
+    The rest a user may edit. Files of earlier versions sealed no metadata.
     """
     sealed = {key: value for key, value in config.items() if key != "metadata"}
     if names:
